@@ -1,0 +1,1 @@
+//! The OpenSSL face of Q-TLS.
