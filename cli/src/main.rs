@@ -1,10 +1,9 @@
 //! `qtls`: see, check and measure post-quantum TLS.
 
 mod doctor;
-mod probe;
-mod serve;
 
 use clap::{Parser, Subcommand};
+use qtls_cli::{bench, probe, serve};
 
 #[derive(Parser)]
 #[command(name = "qtls", version, about = "See, check and measure post-quantum TLS")]
@@ -19,6 +18,8 @@ enum Command {
     Doctor(doctor::Arguments),
     /// What does a TLS server negotiate, and what else does it accept?
     Probe(probe::Arguments),
+    /// What does a handshake cost the server? Compares configurations in one run
+    Bench(bench::Arguments),
     /// A small hybrid-TLS server to try clients against
     Serve(serve::Arguments),
 }
@@ -27,6 +28,7 @@ fn main() -> std::process::ExitCode {
     let outcome = match Cli::parse().command {
         Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Probe(arguments) => probe::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Serve(arguments) => serve::run(&arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 /// Command line of `qtls probe`.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+pub struct Arguments {}
 
 /// Runs the command; the exit code is for scripts.
-pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(_arguments: &Arguments) -> anyhow::Result<ExitCode> {
     anyhow::bail!("not there yet")
 }

@@ -1,0 +1,6 @@
+//! What `qtls probe`, `qtls serve` and `qtls bench` are made of, as a library so that tests and the
+//! fuzzer reach it.
+
+pub mod bench;
+pub mod probe;
+pub mod serve;
