@@ -1,0 +1,239 @@
+//! What can go wrong, and whose fault it is.
+
+use crate::KnownAnswerStep;
+use std::fmt;
+
+/// Why an operation was refused. The text says what was wrong; [`Error::fault`] says who has to act.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// A public key (a TLS client's share) has the wrong length.
+    PublicKeyLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// A coefficient of an ML-KEM encapsulation key is not below q = 3329 (FIPS 203 section 7.2).
+    PublicKeyModulus {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The curve half of a public key is not an uncompressed point on the curve.
+    PublicKeyPoint {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Name of the curve.
+        curve: &'static str,
+    },
+    /// The peer's X25519 value has small order: whatever our scalar, the secret would be all zero
+    /// (RFC 7748 section 6.1, RFC 8446 section 7.4.2).
+    AllZeroSharedSecret {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// A ciphertext (a TLS server's share) has the wrong length.
+    CiphertextLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// The curve half of a ciphertext is not an uncompressed point on the curve.
+    CiphertextPoint {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Name of the curve.
+        curve: &'static str,
+    },
+    /// A buffer that the caller provides for a result has the wrong length.
+    BufferLength {
+        /// What the buffer is for: "ciphertext", "shared secret".
+        what: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// A seed has the wrong length.
+    SeedLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// The randomness for a deterministic encapsulation has the wrong length.
+    RandomnessLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// A curve scalar that the caller gave is zero or not below the order of the group.
+    Scalar {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Name of the curve.
+        curve: &'static str,
+    },
+    /// An expanded private key has the wrong length.
+    PrivateKeyLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it must have.
+        expected: usize,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// An expanded private key holds a coefficient that is not below q = 3329: it is damaged.
+    PrivateKeyModulus {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The hash inside an expanded private key is not that of the public key inside it (FIPS 203 section 7.3):
+    /// the key is damaged or put together from two.
+    PrivateKeyHash {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// An expanded private key cannot decapsulate what is encapsulated to its own public key: it is damaged or put
+    /// together from two.
+    PrivateKeyPair {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// A power-on self-test did not give the known answer.
+    KnownAnswerMismatch {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// The step that failed.
+        step: KnownAnswerStep,
+    },
+    /// The operating system or the backend gave no random bytes.
+    Randomness,
+    /// The backend failed where it should not: the named call.
+    Backend(&'static str),
+}
+
+/// Who has to act when an [`Error`] comes up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// The peer sent something that the standard forbids; in TLS the answer is the alert `illegal_parameter`.
+    Peer,
+    /// The calling program passed a wrong buffer, seed or private key.
+    Caller,
+    /// This machine: no randomness, a failed self-test, an exhausted or broken library.
+    Machine,
+}
+
+impl Error {
+    /// Who has to act.
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::PublicKeyLength { .. }
+            | Self::PublicKeyModulus { .. }
+            | Self::PublicKeyPoint { .. }
+            | Self::AllZeroSharedSecret { .. }
+            | Self::CiphertextLength { .. }
+            | Self::CiphertextPoint { .. } => Fault::Peer,
+            Self::BufferLength { .. }
+            | Self::SeedLength { .. }
+            | Self::RandomnessLength { .. }
+            | Self::Scalar { .. }
+            | Self::PrivateKeyLength { .. }
+            | Self::PrivateKeyModulus { .. }
+            | Self::PrivateKeyHash { .. }
+            | Self::PrivateKeyPair { .. } => Fault::Caller,
+            Self::KnownAnswerMismatch { .. } | Self::Randomness | Self::Backend(_) => Fault::Machine,
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::PublicKeyLength { algorithm, expected, got } => {
+                write!(f, "{algorithm}: the public key (key share) has {got} bytes, it must have {expected}")
+            }
+            Self::PublicKeyModulus { algorithm } => write!(
+                f,
+                "{algorithm}: the public key (key share) holds an ML-KEM coefficient that is not below 3329 \
+                 (FIPS 203 section 7.2); the peer's implementation is wrong or the bytes were altered"
+            ),
+            Self::PublicKeyPoint { algorithm, curve } => write!(
+                f,
+                "{algorithm}: the {curve} half of the public key (key share) is not an uncompressed point on the curve"
+            ),
+            Self::AllZeroSharedSecret { algorithm } => write!(
+                f,
+                "{algorithm}: the peer's X25519 value has small order and would make the shared secret all zero \
+                 (RFC 7748 section 6.1)"
+            ),
+            Self::CiphertextLength { algorithm, expected, got } => {
+                write!(
+                    f,
+                    "{algorithm}: the ciphertext (server's key share) has {got} bytes, it must have {expected}"
+                )
+            }
+            Self::CiphertextPoint { algorithm, curve } => write!(
+                f,
+                "{algorithm}: the {curve} half of the ciphertext (server's key share) is not an uncompressed point on \
+                 the curve"
+            ),
+            Self::BufferLength { what, expected, got } => {
+                write!(f, "the buffer for the {what} has {got} bytes, it must have exactly {expected}")
+            }
+            Self::SeedLength { algorithm, expected, got } => {
+                write!(f, "{algorithm}: the private key's seed has {got} bytes, it must have {expected}")
+            }
+            Self::RandomnessLength { algorithm, expected, got } => {
+                write!(
+                    f,
+                    "{algorithm}: the randomness for the encapsulation has {got} bytes, it must have {expected}"
+                )
+            }
+            Self::Scalar { algorithm, curve } => write!(
+                f,
+                "{algorithm}: the {curve} private scalar is zero or not below the order of the group; make a new key"
+            ),
+            Self::PrivateKeyLength { algorithm, expected, got } => {
+                write!(f, "{algorithm}: the expanded private key has {got} bytes, it must have {expected}")
+            }
+            Self::PrivateKeyModulus { algorithm } => write!(
+                f,
+                "{algorithm}: the expanded private key holds a coefficient that is not below 3329: it is damaged, \
+                 restore it from a backup or from its seed"
+            ),
+            Self::PrivateKeyHash { algorithm } => write!(
+                f,
+                "{algorithm}: the expanded private key does not hold the hash of its own public key (FIPS 203 section \
+                 7.3): it is damaged, restore it from a backup or from its seed"
+            ),
+            Self::PrivateKeyPair { algorithm } => write!(
+                f,
+                "{algorithm}: the expanded private key does not belong to its own public key: it is damaged, restore it \
+                 from a backup or from its seed"
+            ),
+            Self::KnownAnswerMismatch { algorithm, step } => write!(
+                f,
+                "{algorithm}: the self-test of {step} did not give the known answer; do not use this build on this \
+                 machine"
+            ),
+            Self::Randomness => write!(f, "the system gave no random bytes"),
+            Self::Backend(call) => {
+                write!(f, "the cryptographic backend failed in {call}; the system may be out of memory")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Error {}
