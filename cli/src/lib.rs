@@ -2,5 +2,10 @@
 //! fuzzer reach it.
 
 pub mod bench;
+pub mod groups;
+mod kem_group;
+pub mod net;
 pub mod probe;
 pub mod serve;
+mod style;
+pub mod tls;
