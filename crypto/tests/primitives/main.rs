@@ -1,0 +1,9 @@
+//! What the primitives and the keys above them must hold, on both backends, through the public interface.
+
+mod acvp;
+mod backends_agree;
+mod bad_input;
+mod common;
+mod known_answers;
+mod rfc9935;
+mod wycheproof_vectors;
