@@ -5,7 +5,7 @@
 name=${1:?usage: root.sh bookworm|trixie|sid|experimental}
 common=(openssl libssl-dev ca-certificates)
 case $name in
-    bookworm) suite=bookworm packages=(nginx haproxy valgrind) ;;             # OpenSSL 3.0, nginx 1.22
+    bookworm) suite=bookworm packages=(nginx haproxy curl valgrind) ;;        # OpenSSL 3.0, nginx 1.22
     trixie) suite=trixie packages=(nginx haproxy valgrind) ;;                 # OpenSSL 3.5, nginx 1.26
     sid) suite=sid packages=(nginx haproxy curl postgresql-18 valgrind) ;;    # OpenSSL 3.6, PostgreSQL 18
     experimental) suite=sid packages=(valgrind) ;;                            # OpenSSL 4.0 on sid

@@ -1,0 +1,171 @@
+//! A TLS client that shares no code with OpenSSL.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+use rustls::{
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
+    crypto::{CryptoProvider, aws_lc_rs},
+    pki_types::ServerName,
+    version::{TLS12, TLS13},
+};
+
+use crate::{
+    groups::{name_of, rustls_group},
+    identity::identity,
+    nginx::Answer,
+};
+
+/// A client; connections made with the same one share their sessions.
+#[derive(Clone)]
+pub struct RustlsClient {
+    config: Arc<ClientConfig>,
+}
+
+/// What came of one connection.
+#[derive(Clone, Debug)]
+pub struct Exchange {
+    /// The group of this handshake.
+    pub group: String,
+    /// Full, full with HelloRetryRequest, or resumed.
+    pub kind: HandshakeKind,
+    /// The application protocol.
+    pub alpn: Option<String>,
+    /// Whether the server took the request as 0-RTT data.
+    pub early: bool,
+    /// The server's answer, headers included; empty with [`RustlsClient::handshake`].
+    pub text: String,
+}
+
+impl Exchange {
+    /// nginx's view of the connection.
+    pub fn answer(&self) -> Result<Answer> {
+        Answer::parse(&self.text)
+    }
+}
+
+impl RustlsClient {
+    /// A TLS 1.3 client that offers these groups, colon-separated, with a share of the first.
+    ///
+    /// rustls also sends a share of a hybrid's classical half when that is among the groups.
+    pub fn new(groups: &str) -> Result<RustlsClient> {
+        RustlsClient::with(groups, &[&TLS13], |_| {})
+    }
+
+    /// One that also speaks TLS 1.2.
+    pub fn with_tls12(groups: &str) -> Result<RustlsClient> {
+        RustlsClient::with(groups, &[&TLS13, &TLS12], |_| {})
+    }
+
+    /// One that offers these application protocols.
+    pub fn with_alpn(groups: &str, protocols: &[&str]) -> Result<RustlsClient> {
+        RustlsClient::with(groups, &[&TLS13], |config| {
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
+        })
+    }
+
+    /// One that sends its request as 0-RTT data where it may.
+    pub fn with_early_data(groups: &str) -> Result<RustlsClient> {
+        RustlsClient::with(groups, &[&TLS13], |config| config.enable_early_data = true)
+    }
+
+    fn with(
+        groups: &str,
+        versions: &[&'static SupportedProtocolVersion],
+        adjust: impl FnOnce(&mut ClientConfig),
+    ) -> Result<RustlsClient> {
+        let kx_groups = groups.split(':').map(rustls_group).collect::<Result<Vec<_>>>()?;
+        let provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        let mut roots = RootCertStore::empty();
+        roots.add(identity().authority_der.clone())?;
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(versions)?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        adjust(&mut config);
+        Ok(RustlsClient { config: Arc::new(config) })
+    }
+
+    /// Connects, asks for `/` over HTTP/1.1 and reads the answer to its end.
+    pub fn get(&self, port: u16) -> Result<Exchange> {
+        self.get_as(port, "localhost")
+    }
+
+    /// The same with another server name.
+    pub fn get_as(&self, port: u16, name: &str) -> Result<Exchange> {
+        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        let (mut connection, mut socket) = (self.connection(name)?, connect(port)?);
+        let mut sent_early = false;
+        if let Some(mut early) = connection.early_data() {
+            early.write_all(request.as_bytes()).context("writing 0-RTT data")?;
+            sent_early = true;
+        }
+        complete(&mut connection, &mut socket)?;
+        let early = sent_early && connection.is_early_data_accepted();
+        if !early {
+            connection.writer().write_all(request.as_bytes())?;
+        }
+        let mut text = Vec::new();
+        match rustls::Stream::new(&mut connection, &mut socket).read_to_end(&mut text) {
+            // A server that closes without close_notify has still answered.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
+            outcome => drop(outcome.context("reading the answer")?),
+        }
+        let mut exchange = describe(&connection)?;
+        exchange.early = early;
+        exchange.text = String::from_utf8_lossy(&text).into_owned();
+        Ok(exchange)
+    }
+
+    /// Connects and hangs up after the handshake.
+    pub fn handshake(&self, port: u16) -> Result<Exchange> {
+        self.handshake_on(connect(port)?)
+    }
+
+    /// Makes a handshake on a socket that something else was said on before.
+    pub fn handshake_on(&self, mut socket: TcpStream) -> Result<Exchange> {
+        let mut connection = self.connection("localhost")?;
+        complete(&mut connection, &mut socket)?;
+        connection.send_close_notify();
+        while connection.wants_write() {
+            connection.write_tls(&mut socket)?;
+        }
+        describe(&connection)
+    }
+
+    fn connection(&self, name: &str) -> Result<ClientConnection> {
+        Ok(ClientConnection::new(Arc::clone(&self.config), ServerName::try_from(name.to_owned())?)?)
+    }
+}
+
+/// A socket to a server on this host that gives up after 20 s.
+pub fn connect(port: u16) -> Result<TcpStream> {
+    let socket = TcpStream::connect(("127.0.0.1", port)).context("connecting")?;
+    socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
+fn complete(connection: &mut ClientConnection, socket: &mut TcpStream) -> Result<()> {
+    while connection.is_handshaking() {
+        let (read, written) = connection.complete_io(socket).context("handshake")?;
+        ensure!(read + written > 0 || !connection.is_handshaking(), "the server hung up in the handshake");
+    }
+    Ok(())
+}
+
+fn describe(connection: &ClientConnection) -> Result<Exchange> {
+    let group = connection.negotiated_key_exchange_group().context("no group was negotiated")?;
+    Ok(Exchange {
+        group: name_of(group.name().into()),
+        kind: connection.handshake_kind().context("no handshake was made")?,
+        alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
+        early: false,
+        text: String::new(),
+    })
+}
