@@ -238,7 +238,7 @@ fn explain(error: io::Error) -> io::Error {
             io::ErrorKind::UnexpectedEof => {
                 io::Error::new(error.kind(), "the server closed the connection during the handshake")
             }
-            io::ErrorKind::ConnectionReset => {
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => {
                 io::Error::new(error.kind(), "the server reset the connection during the handshake")
             }
             _ => error,

@@ -430,3 +430,186 @@ impl<'a> Reader<'a> {
         self.take(usize::from(length))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Captured from OpenSSL 3.0.19 (s_server, ECDSA P-256 certificate).
+    /// HelloRetryRequest for X25519, then a change_cipher_spec record.
+    const HELLO_RETRY_REQUEST: &str = "1603030058020000540303cf21ad74e59a6111be1d8c021e65b891c2a211167abb8c5e079e09e2c8a8339c20802be69e\
+        0c4fb8a62b096ff1f89d75cabba90675b5eccacd7dfc75fe1bc8bd3c130100000c002b0002030400330002001d140303\
+        000101";
+    /// ServerHello of TLS 1.3 with an X25519 share.
+    const SERVER_HELLO_TLS_1_3: &str = "160303007a0200007603037ee735774edaaf8badb417007c3985100d3cffefb3cbdcea64af26156de386be202b4817bd\
+        85e4de1d46e3c339b1bf11fc5f67bd3cf4dc587ae3bd33f1a195ee2c130200002e002b0002030400330024001d00203a\
+        23886e780b53280ba9e53eaa8b84d04b2162e9341e480758865c565b0a3550";
+    /// ServerHello of TLS 1.2.
+    const SERVER_HELLO_TLS_1_2: &str = "160303005d020000590303865078eb8d9f485e8122d697c804260709fdc75f0a1f1b85444f574e47524401201655db9c\
+        d6622c7f5e6ab9b85f62540fdb200ae08dd5e16a15f885fd99c76731c02b000011ff01000100000b0004030001020017\
+        0000";
+    /// Alert handshake_failure.
+    const HANDSHAKE_FAILURE: &str = "15030300020228";
+
+    /// Offset of the group in the HelloRetryRequest's key_share.
+    const RETRY_GROUP_OFFSET: usize = 91;
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        (0..hex.len())
+            .step_by(2)
+            .map(|index| u8::from_str_radix(&hex[index..index + 2], 16).unwrap())
+            .collect()
+    }
+
+    fn captures() -> [(Vec<u8>, ServerAnswer); 4] {
+        [
+            (
+                bytes(HELLO_RETRY_REQUEST),
+                ServerAnswer::HelloRetryRequest { group: Some(0x001d), cipher_suite: 0x1301 },
+            ),
+            (
+                bytes(SERVER_HELLO_TLS_1_3),
+                ServerAnswer::ServerHello { version: TLS_1_3, cipher_suite: 0x1302, group: Some(0x001d) },
+            ),
+            (
+                bytes(SERVER_HELLO_TLS_1_2),
+                ServerAnswer::ServerHello { version: TLS_1_2, cipher_suite: 0xc02b, group: None },
+            ),
+            (bytes(HANDSHAKE_FAILURE), ServerAnswer::Alert { level: 2, description: 40 }),
+        ]
+    }
+
+    #[test]
+    fn captured_answers_are_read() {
+        for (capture, expected) in captures() {
+            assert_eq!(parse_server_flight(&capture), Ok(expected));
+        }
+    }
+
+    #[test]
+    fn an_answer_cut_short_at_any_length_asks_for_more() {
+        for (capture, expected) in captures() {
+            let record_bytes = 5 + usize::from(u16::from_be_bytes([capture[3], capture[4]]));
+            for length in 0..capture.len() {
+                let expected =
+                    if length < record_bytes { Err(FlightError::Incomplete) } else { Ok(expected.clone()) };
+                assert_eq!(parse_server_flight(&capture[..length]), expected, "{length} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn an_answer_split_over_records_of_any_size_is_read() {
+        for (capture, expected) in captures().into_iter().filter(|(capture, _)| capture[0] == 22) {
+            let record_bytes = 5 + usize::from(u16::from_be_bytes([capture[3], capture[4]]));
+            for size in 1..record_bytes {
+                let mut split = Vec::new();
+                for fragment in capture[5..record_bytes].chunks(size) {
+                    split.extend_from_slice(&capture[..3]);
+                    put_vector_u16(&mut split, fragment);
+                }
+                assert_eq!(parse_server_flight(&split), Ok(expected.clone()), "fragments of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_change_of_a_byte_makes_it_panic() {
+        for (capture, _) in captures() {
+            for position in 0..capture.len() {
+                for value in [0x00, 0x01, 0x7f, 0x80, 0xff, capture[position].wrapping_add(1)] {
+                    let mut changed = capture.clone();
+                    changed[position] = value;
+                    let _ = parse_server_flight(&changed);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_group_of_a_retry_is_the_servers_word() {
+        let mut retry = bytes(HELLO_RETRY_REQUEST);
+        retry[RETRY_GROUP_OFFSET..RETRY_GROUP_OFFSET + 2].copy_from_slice(&[0x11, 0xec]);
+        assert_eq!(
+            parse_server_flight(&retry),
+            Ok(ServerAnswer::HelloRetryRequest { group: Some(0x11ec), cipher_suite: 0x1301 })
+        );
+    }
+
+    #[test]
+    fn a_warning_about_the_name_is_passed_over() {
+        let mut flight = bytes("15030100020170");
+        assert_eq!(parse_server_flight(&flight), Err(FlightError::Incomplete));
+        flight.extend(bytes(SERVER_HELLO_TLS_1_2));
+        assert!(matches!(
+            parse_server_flight(&flight),
+            Ok(ServerAnswer::ServerHello { version: TLS_1_2, .. })
+        ));
+    }
+
+    #[test]
+    fn what_is_not_tls_is_told_apart_from_bad_tls() {
+        for other in
+            [b"HTTP/1.1 400 Bad Request".as_slice(), b"H", b"220 mail.example ESMTP", b"\x16\x00\x00"]
+        {
+            assert_eq!(parse_server_flight(other), Err(FlightError::NotTls), "{other:?}");
+        }
+        for malformed in [
+            "1503030001ff",           // alert of one byte
+            "1703030001ff",           // application data first
+            "1603034101",             // record longer than allowed
+            "1603030000",             // empty handshake record
+            "160303000401000000",     // a ClientHello
+            "160303000402ffffff",     // longer than any ServerHello
+            "1603030006020000020303", // ServerHello without its fields
+        ] {
+            let malformed = bytes(malformed);
+            assert!(
+                matches!(parse_server_flight(&malformed), Err(FlightError::Malformed(_))),
+                "{malformed:x?}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_extension_that_comes_twice_or_is_too_long_is_malformed() {
+        let retry = bytes(HELLO_RETRY_REQUEST);
+        let fixed = 5 + 4 + 2 + 32 + 1 + 32 + 2 + 1;
+        for extensions in ["002b00020304002b00020304", "002b0003030400", "0033000300", "002b0001"] {
+            let mut body = retry[9..fixed].to_vec();
+            put_vector_u16(&mut body, &bytes(extensions));
+            let mut message = vec![2, 0, 0, body.len() as u8];
+            message.extend(body);
+            let mut record = vec![22, 3, 3];
+            put_vector_u16(&mut record, &message);
+            assert!(matches!(parse_server_flight(&record), Err(FlightError::Malformed(_))), "{extensions}");
+        }
+    }
+
+    #[test]
+    fn rustls_reads_our_client_hello_as_meant() {
+        for version in [TLS_1_2, TLS_1_3] {
+            let hello = ClientHello {
+                version,
+                server_name: Some("shop.example"),
+                alpn: &["h2".to_owned(), "http/1.1".to_owned()],
+                groups: &[0x11ec, 0x001d],
+                key_shares: &[(0x001d, &[9; 32])],
+                randomness: &[7; 64],
+            };
+            let mut acceptor = rustls::server::Acceptor::default();
+            acceptor.read_tls(&mut hello.encode().as_slice()).unwrap();
+            let accepted =
+                acceptor.accept().map_err(|(error, _)| error).unwrap().expect("one whole ClientHello");
+            let read = accepted.client_hello();
+            assert_eq!(read.server_name(), Some("shop.example"));
+            assert_eq!(read.alpn().unwrap().collect::<Vec<_>>(), [b"h2".as_slice(), b"http/1.1"]);
+            let groups: Vec<u16> =
+                read.named_groups().unwrap().iter().map(|group| u16::from(*group)).collect();
+            assert_eq!(groups, [0x11ec, 0x001d]);
+            assert_eq!(read.signature_schemes().len(), SIGNATURE_SCHEMES.len());
+            let suites: &[u16] = if version == TLS_1_3 { &TLS_1_3_SUITES } else { &TLS_1_2_SUITES };
+            assert_eq!(read.cipher_suites().len(), suites.len());
+        }
+    }
+}

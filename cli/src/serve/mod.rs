@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, anyhow};
 use rcgen::{CertificateParams, DnType, KeyPair};
@@ -34,6 +34,9 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(10);
 const IDLE_PATIENCE: Duration = Duration::from_secs(30);
 /// Connections in progress have this long to end when the server is stopped.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A certificate made at start outlives any try-out, and no longer.
+const SELF_SIGNED_VALIDITY: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
 /// Command line of `qtls serve`.
 #[derive(clap::Args, Debug)]
@@ -154,6 +157,8 @@ fn self_signed() -> anyhow::Result<(CertificateDer<'static>, PrivateKeyDer<'stat
     let loopback = [Ipv4Addr::LOCALHOST.to_string(), Ipv6Addr::LOCALHOST.to_string(), "localhost".to_owned()];
     let mut params = CertificateParams::new(loopback).context("no certificate can be made")?;
     params.distinguished_name.push(DnType::CommonName, "qtls serve");
+    params.not_before = SystemTime::now().into();
+    params.not_after = (SystemTime::now() + SELF_SIGNED_VALIDITY).into();
     let certificate = params.self_signed(&key).context("no certificate can be made")?;
     let key = PrivateKeyDer::try_from(key.serialize_der())
         .map_err(|error| anyhow!("no key can be made: {error}"))?;
@@ -344,6 +349,9 @@ fn serve_connection(config: Arc<ServerConfig>, stream: TcpStream, peer: SocketAd
     };
     let (mut tls, mut connection) = match shake_hands() {
         Ok(both) => both,
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            return "left before the handshake was done".to_owned();
+        }
         Err(error) => return format!("handshake failed: {error}"),
     };
     let took = started.elapsed();

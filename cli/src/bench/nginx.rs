@@ -1,0 +1,332 @@
+//! An nginx of our own for each configuration: one worker, a prefix in a temporary folder, a free port.
+
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use rustix::process::{Pid, Signal, geteuid, kill_process};
+use tempfile::TempDir;
+
+use super::worker_cpu::children_of;
+use crate::groups::{self, Group};
+
+/// nginx has this long to start, and to stop.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// How often to look while waiting.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
+/// One `--conf`: `NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Configuration {
+    /// What the table calls it.
+    pub(crate) name: String,
+    /// Value of `OPENSSL_CONF`, as nginx sees it; none for the system's own file.
+    openssl_conf: Option<PathBuf>,
+    /// The one group that server and client use.
+    pub(crate) group: Group,
+    nginx: Option<PathBuf>,
+    chroot: Option<PathBuf>,
+    environment: Vec<(String, String)>,
+}
+
+/// Reads a `--conf`.
+pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
+    let mut parts = text.split(',');
+    let (name, path) = parts
+        .next()
+        .and_then(|first| first.split_once('='))
+        .filter(|(name, path)| !name.is_empty() && !path.is_empty())
+        .ok_or("write NAME=OPENSSL_CNF, with NAME=- for the system's own openssl.cnf")?;
+    let group = groups::parse_list("X25519MLKEM768").map_err(|error| error.to_string())?[0];
+    let mut configuration = Configuration {
+        name: name.to_owned(),
+        openssl_conf: (path != "-").then(|| PathBuf::from(path)),
+        group,
+        nginx: None,
+        chroot: None,
+        environment: Vec::new(),
+    };
+    for part in parts {
+        let (key, value) = part.split_once('=').ok_or_else(|| format!("\"{part}\" is not KEY=VALUE"))?;
+        match key {
+            "group" => {
+                let groups = groups::parse_list(value).map_err(|error| format!("{error:#}"))?;
+                let [group] = groups[..] else {
+                    return Err(format!("\"{value}\" is several groups; a configuration measures one"));
+                };
+                configuration.group = group;
+            }
+            "nginx" => configuration.nginx = Some(PathBuf::from(value)),
+            "chroot" => configuration.chroot = Some(PathBuf::from(value)),
+            _ => match key.strip_prefix("env.") {
+                Some(name) => configuration.environment.push((name.to_owned(), value.to_owned())),
+                None => {
+                    return Err(format!("\"{key}\" is not known; it is group, nginx, chroot or env.NAME"));
+                }
+            },
+        }
+    }
+    Ok(configuration)
+}
+
+/// PEM of the chain and the key that every nginx serves.
+pub(crate) struct Identity {
+    pub(crate) chain: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+/// A running nginx; dropping it stops it and removes its folder.
+pub(crate) struct Nginx {
+    master: Child,
+    folder: TempDir,
+    pub(crate) address: SocketAddr,
+    pub(crate) worker: i32,
+    /// `nginx/1.22.1, OpenSSL 3.0.19 27 Jan 2026`.
+    pub(crate) version: String,
+}
+
+impl Nginx {
+    /// Starts nginx for this configuration and waits until it listens.
+    ///
+    /// # Errors
+    /// Says why it did not start, in nginx's own words.
+    pub(crate) fn start(
+        configuration: &Configuration,
+        default_nginx: &Path,
+        default_chroot: Option<&Path>,
+        identity: &Identity,
+    ) -> anyhow::Result<Self> {
+        let program = configuration.nginx.as_deref().unwrap_or(default_nginx);
+        let chroot = configuration.chroot.as_deref().or(default_chroot);
+        let root = chroot.unwrap_or(Path::new("/"));
+        if let Some(path) = &configuration.openssl_conf {
+            let seen_from_here = inside(root, path);
+            if !seen_from_here.is_file() {
+                bail!("there is no file {}, which OPENSSL_CONF is to name", seen_from_here.display());
+            }
+        }
+        let folder = TempDir::with_prefix_in("qtls-bench-", inside(root, &std::env::temp_dir()))
+            .context("cannot make a folder for nginx")?;
+        // The same folder as nginx sees it.
+        let prefix = Path::new("/").join(folder.path().strip_prefix(root).unwrap_or(folder.path()));
+
+        let (version, modules) = describe(program, chroot, configuration)?;
+        let port = free_port().context("no free port")?;
+        let write = |name: &str, content: &[u8]| {
+            fs::write(folder.path().join(name), content)
+                .with_context(|| format!("cannot write nginx's {name}"))
+        };
+        write("chain.pem", &identity.chain)?;
+        write("key.pem", &identity.key)?;
+        write("nginx.conf", nginx_conf(&prefix, port, configuration.group, &modules).as_bytes())?;
+
+        let said = folder.path().join("said.log");
+        let output = File::create(&said).context("cannot write nginx's log")?;
+        let master = command(program, chroot, configuration)
+            .arg("-p")
+            .arg(&prefix)
+            .arg("-c")
+            .arg(prefix.join("nginx.conf"))
+            .stdin(Stdio::null())
+            .stdout(output.try_clone().context("cannot write nginx's log")?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start {}", program.display()))?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let mut nginx = Self { master, folder, address, worker: 0, version };
+        nginx.wait_until_ready()?;
+        Ok(nginx)
+    }
+
+    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.master.try_wait().context("cannot wait for nginx")? {
+                bail!("nginx ended at once ({status}): {}", self.said());
+            }
+            // nginx listens before it forks, so the worker is looked for after a connection was possible.
+            if TcpStream::connect_timeout(&self.address, POLL_INTERVAL).is_ok()
+                && let [worker] = children_of(self.master.id().cast_signed())[..]
+            {
+                self.worker = worker;
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!(
+                    "nginx does not listen on {} after {} s: {}",
+                    self.address,
+                    PATIENCE.as_secs(),
+                    self.said()
+                );
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+
+    /// The end of what nginx wrote, on stderr and into its log.
+    pub(crate) fn said(&self) -> String {
+        let mut lines = String::new();
+        for name in ["said.log", "error.log"] {
+            lines.push_str(&fs::read_to_string(self.folder.path().join(name)).unwrap_or_default());
+        }
+        let last: Vec<_> = lines.lines().rev().take(4).collect();
+        if last.is_empty() {
+            "it logged nothing".to_owned()
+        } else {
+            last.into_iter().rev().collect::<Vec<_>>().join(" | ")
+        }
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        if let Some(pid) = Pid::from_raw(self.master.id().cast_signed()) {
+            // TERM makes the master end its worker too; KILL, below, would leave it behind.
+            let _ = kill_process(pid, Signal::TERM);
+        }
+        let deadline = Instant::now() + PATIENCE;
+        while matches!(self.master.try_wait(), Ok(None)) {
+            if Instant::now() > deadline {
+                let _ = self.master.kill();
+                let _ = self.master.wait();
+                break;
+            }
+            thread::sleep(POLL_INTERVAL);
+        }
+    }
+}
+
+/// A path of the chroot as it is seen from outside.
+fn inside(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+fn command(program: &Path, chroot: Option<&Path>, configuration: &Configuration) -> Command {
+    let mut command = match chroot {
+        Some(root) => {
+            let mut command = Command::new("chroot");
+            command.arg(root).arg(program);
+            command
+        }
+        None => Command::new(program),
+    };
+    match &configuration.openssl_conf {
+        Some(path) => command.env("OPENSSL_CONF", path),
+        None => command.env_remove("OPENSSL_CONF"),
+    };
+    for (name, value) in &configuration.environment {
+        command.env(name, value);
+    }
+    command
+}
+
+/// The version line for the report, and the modules that need a temporary folder of their own.
+fn describe(
+    program: &Path,
+    chroot: Option<&Path>,
+    configuration: &Configuration,
+) -> anyhow::Result<(String, Vec<&'static str>)> {
+    let output = command(program, chroot, configuration)
+        .arg("-V")
+        .output()
+        .with_context(|| format!("cannot run {}; is nginx installed? (--nginx PATH)", program.display()))?;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    if !output.status.success() {
+        bail!("{} -V fails: {}", program.display(), text.trim());
+    }
+    let value = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim);
+    let nginx = value("nginx version:").unwrap_or("nginx");
+    // "built with OpenSSL A" alone, or "built with OpenSSL A (running with OpenSSL B)".
+    let openssl = value("built with").unwrap_or("unknown TLS library");
+    let openssl =
+        openssl.split_once("(running with ").map_or(openssl, |(_, running)| running.trim_end_matches(')'));
+    let modules = ["proxy", "fastcgi", "uwsgi", "scgi"]
+        .into_iter()
+        .filter(|module| !text.contains(&format!("--without-http_{module}_module")))
+        .collect();
+    Ok((format!("{nginx}, {openssl}"), modules))
+}
+
+fn nginx_conf(prefix: &Path, port: u16, group: Group, modules: &[&str]) -> String {
+    let prefix = prefix.display();
+    // The user compiled in need not exist, in a chroot least of all; without root nginx ignores the line and warns.
+    let user = if geteuid().is_root() { "user root root;\n" } else { "" };
+    let mut temporary_folders = format!("    client_body_temp_path {prefix}/client_body;\n");
+    for module in modules {
+        let _ = writeln!(temporary_folders, "    {module}_temp_path {prefix}/{module};");
+    }
+    format!(
+        "{user}daemon off;
+worker_processes 1;
+pid {prefix}/nginx.pid;
+error_log {prefix}/error.log error;
+events {{ worker_connections 1024; }}
+http {{
+    access_log off;
+{temporary_folders}    server {{
+        listen 127.0.0.1:{port} ssl;
+        ssl_certificate {prefix}/chain.pem;
+        ssl_certificate_key {prefix}/key.pem;
+        ssl_protocols TLSv1.3;
+        ssl_ecdh_curve {};
+    }}
+}}
+",
+        group.name
+    )
+}
+
+fn free_port() -> std::io::Result<u16> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configuration_is_read_with_all_its_parts() {
+        let text =
+            "ours=/etc/q.cnf,group=x25519,nginx=/opt/nginx,chroot=/srv/root,env.LD_LIBRARY_PATH=/opt/lib";
+        let configuration = parse_configuration(text).unwrap();
+        assert_eq!(configuration.name, "ours");
+        assert_eq!(configuration.openssl_conf.as_deref(), Some(Path::new("/etc/q.cnf")));
+        assert_eq!(configuration.group.name, "X25519");
+        assert_eq!(configuration.nginx.as_deref(), Some(Path::new("/opt/nginx")));
+        assert_eq!(configuration.chroot.as_deref(), Some(Path::new("/srv/root")));
+        assert_eq!(configuration.environment, [("LD_LIBRARY_PATH".to_owned(), "/opt/lib".to_owned())]);
+    }
+
+    #[test]
+    fn a_dash_means_the_systems_file_and_the_group_defaults_to_the_first_hybrid() {
+        let configuration = parse_configuration("stock=-").unwrap();
+        assert_eq!(configuration.openssl_conf, None);
+        assert_eq!(configuration.group.name, "X25519MLKEM768");
+    }
+
+    #[test]
+    fn a_wrong_configuration_is_refused_with_the_part_that_is_wrong() {
+        for (text, part) in [
+            ("name", "NAME=OPENSSL_CNF"),
+            ("=x", "NAME=OPENSSL_CNF"),
+            ("a=-,gruop=X25519", "gruop"),
+            ("a=-,group=X25519:P-256", "several groups"),
+            ("a=-,group=P-257", "P-257"),
+            ("a=-,group", "KEY=VALUE"),
+        ] {
+            let error = parse_configuration(text).unwrap_err();
+            assert!(error.contains(part), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn paths_of_a_chroot_are_found_from_outside() {
+        assert_eq!(inside(Path::new("/srv/root"), Path::new("/etc/q.cnf")), Path::new("/srv/root/etc/q.cnf"));
+        assert_eq!(inside(Path::new("/"), Path::new("/etc/q.cnf")), Path::new("/etc/q.cnf"));
+    }
+}
