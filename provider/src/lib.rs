@@ -1,1 +1,29 @@
-//! The OpenSSL face of Q-TLS.
+//! The OpenSSL face of Q-TLS: one file, `qtls.so`, that any libcrypto from 3.0 to 4.0 loads through `openssl.cnf`.
+//!
+//! ```text
+//!   libssl ──▶ libcrypto ──▶ ffi/        C types, dispatch tables, upcalls, the guard: the only unsafe code
+//!                              │
+//!                              ▼
+//!                 provider.rs  what is offered, and when libcrypto's own is left alone (`native`)
+//!                 options.rs   the section of openssl.cnf
+//!                 key.rs       keys: what they hold and what may be asked of them
+//!                 self_test.rs known answers before first use
+//!                 problem.rs   every error, with the text its reader sees
+//!                 log.rs       stderr, which nginx points at its error log
+//!                              │
+//!                              ▼
+//!                         qtls-crypto
+//! ```
+//!
+//! Nothing here links libcrypto: what is needed of it comes through the functions that the core hands to
+//! `OSSL_provider_init` (`provider-base(7)`). Nothing unwinds across the boundary: see `ffi::guard`.
+#![deny(unsafe_code)]
+
+#[allow(unsafe_code)]
+pub mod ffi;
+mod key;
+mod log;
+mod options;
+mod problem;
+mod provider;
+mod self_test;

@@ -1,0 +1,16 @@
+# Q-TLS. Start with `make demo` or `make test`; `make help` lists the rest.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+CARGO ?= cargo
+
+help: ## What there is to make
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## dist/qtls.so and dist/qtls
+	$(CARGO) build --release -p qtls-provider
+	$(CARGO) build --release -p qtls-cli
+	@mkdir -p dist
+	install -m 755 target/release/libqtls.so dist/qtls.so
+	install -m 755 target/release/qtls dist/qtls
+
+.PHONY: help build

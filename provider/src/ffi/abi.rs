@@ -1,0 +1,203 @@
+//! OpenSSL's binary interface to providers: numbers, names and structures of `core.h`, `core_dispatch.h`,
+//! `core_names.h` and `self_test.h`.
+//!
+//! Only what is used stands here. OpenSSL never renumbered one of these between 3.0 and 4.0; `tests/abi.rs` compares
+//! every line with the headers of each version at hand.
+
+use std::ffi::{c_char, c_int, c_uint, c_void};
+
+/// Declares constants and lists them, so that the ABI test cannot forget one.
+macro_rules! numbers {
+    ($($name:ident = $value:expr;)*) => {
+        $(#[doc = concat!("`", stringify!($name), "` of OpenSSL's headers.")] pub const $name: c_int = $value;)*
+        /// Every number used, by its name in the headers.
+        pub const NUMBERS: &[(&str, c_int)] = &[$((stringify!($name), $value)),*];
+    };
+}
+
+macro_rules! names {
+    ($($name:ident = $value:expr;)*) => {
+        $(#[doc = concat!("`", stringify!($name), "` of OpenSSL's headers.")] pub const $name: &std::ffi::CStr = $value;)*
+        /// Every parameter name used, by its macro in the headers.
+        pub const NAMES: &[(&str, &std::ffi::CStr)] = &[$((stringify!($name), $value)),*];
+    };
+}
+
+numbers! {
+    OSSL_FUNC_CORE_GET_PARAMS = 2;
+    OSSL_FUNC_CORE_GET_LIBCTX = 4;
+    OSSL_FUNC_CORE_NEW_ERROR = 5;
+    OSSL_FUNC_CORE_SET_ERROR_DEBUG = 6;
+    OSSL_FUNC_CORE_VSET_ERROR = 7;
+    OSSL_FUNC_SELF_TEST_CB = 100;
+    OSSL_FUNC_PROVIDER_REGISTER_CHILD_CB = 105;
+    OSSL_FUNC_PROVIDER_DEREGISTER_CHILD_CB = 106;
+    OSSL_FUNC_PROVIDER_NAME = 107;
+    OSSL_FUNC_PROVIDER_GET0_PROVIDER_CTX = 108;
+    OSSL_FUNC_PROVIDER_GET0_DISPATCH = 109;
+
+    OSSL_FUNC_PROVIDER_TEARDOWN = 1024;
+    OSSL_FUNC_PROVIDER_GETTABLE_PARAMS = 1025;
+    OSSL_FUNC_PROVIDER_GET_PARAMS = 1026;
+    OSSL_FUNC_PROVIDER_QUERY_OPERATION = 1027;
+    OSSL_FUNC_PROVIDER_GET_REASON_STRINGS = 1029;
+    OSSL_FUNC_PROVIDER_GET_CAPABILITIES = 1030;
+    OSSL_FUNC_PROVIDER_SELF_TEST = 1031;
+
+    OSSL_OP_KEYMGMT = 10;
+    OSSL_OP_KEM = 14;
+
+    OSSL_FUNC_KEYMGMT_NEW = 1;
+    OSSL_FUNC_KEYMGMT_GEN_INIT = 2;
+    OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS = 4;
+    OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS = 5;
+    OSSL_FUNC_KEYMGMT_GEN = 6;
+    OSSL_FUNC_KEYMGMT_GEN_CLEANUP = 7;
+    OSSL_FUNC_KEYMGMT_FREE = 10;
+    OSSL_FUNC_KEYMGMT_GET_PARAMS = 11;
+    OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS = 12;
+    OSSL_FUNC_KEYMGMT_SET_PARAMS = 13;
+    OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS = 14;
+    OSSL_FUNC_KEYMGMT_HAS = 21;
+    OSSL_FUNC_KEYMGMT_VALIDATE = 22;
+    OSSL_FUNC_KEYMGMT_MATCH = 23;
+    OSSL_FUNC_KEYMGMT_IMPORT = 40;
+    OSSL_FUNC_KEYMGMT_IMPORT_TYPES = 41;
+    OSSL_FUNC_KEYMGMT_EXPORT = 42;
+    OSSL_FUNC_KEYMGMT_EXPORT_TYPES = 43;
+    OSSL_FUNC_KEYMGMT_DUP = 44;
+
+    OSSL_FUNC_KEM_NEWCTX = 1;
+    OSSL_FUNC_KEM_ENCAPSULATE_INIT = 2;
+    OSSL_FUNC_KEM_ENCAPSULATE = 3;
+    OSSL_FUNC_KEM_DECAPSULATE_INIT = 4;
+    OSSL_FUNC_KEM_DECAPSULATE = 5;
+    OSSL_FUNC_KEM_FREECTX = 6;
+    OSSL_FUNC_KEM_DUPCTX = 7;
+
+    OSSL_KEYMGMT_SELECT_PRIVATE_KEY = 0x01;
+    OSSL_KEYMGMT_SELECT_PUBLIC_KEY = 0x02;
+    OSSL_KEYMGMT_SELECT_KEYPAIR = 0x03;
+
+    OSSL_PARAM_INTEGER = 1;
+    OSSL_PARAM_UNSIGNED_INTEGER = 2;
+    OSSL_PARAM_UTF8_STRING = 4;
+    OSSL_PARAM_OCTET_STRING = 5;
+    OSSL_PARAM_UTF8_PTR = 6;
+
+    ERR_LIB_PROV = 57;
+    ERR_LIB_OFFSET = 23;
+    PROV_R_INVALID_CONFIG_DATA = 211;
+    TLS1_3_VERSION = 0x0304;
+}
+
+names! {
+    OSSL_PROV_PARAM_CORE_VERSION = c"openssl-version";
+    OSSL_PROV_PARAM_NAME = c"name";
+    OSSL_PROV_PARAM_VERSION = c"version";
+    OSSL_PROV_PARAM_BUILDINFO = c"buildinfo";
+    OSSL_PROV_PARAM_STATUS = c"status";
+    OSSL_PROV_PARAM_SELF_TEST_PHASE = c"st-phase";
+    OSSL_PROV_PARAM_SELF_TEST_TYPE = c"st-type";
+    OSSL_PROV_PARAM_SELF_TEST_DESC = c"st-desc";
+    OSSL_SELF_TEST_PHASE_START = c"Start";
+    OSSL_SELF_TEST_PHASE_CORRUPT = c"Corrupt";
+    OSSL_SELF_TEST_PHASE_PASS = c"Pass";
+    OSSL_SELF_TEST_PHASE_FAIL = c"Fail";
+    OSSL_PKEY_PARAM_BITS = c"bits";
+    OSSL_PKEY_PARAM_SECURITY_BITS = c"security-bits";
+    OSSL_PKEY_PARAM_MAX_SIZE = c"max-size";
+    OSSL_PKEY_PARAM_GROUP_NAME = c"group";
+    OSSL_PKEY_PARAM_PROPERTIES = c"properties";
+    OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY = c"encoded-pub-key";
+    OSSL_PKEY_PARAM_PUB_KEY = c"pub";
+    OSSL_PKEY_PARAM_PRIV_KEY = c"priv";
+    OSSL_PKEY_PARAM_ML_KEM_SEED = c"seed";
+    OSSL_PKEY_PARAM_SECURITY_CATEGORY = c"security-category";
+    OSSL_CAPABILITY_TLS_GROUP_NAME = c"tls-group-name";
+    OSSL_CAPABILITY_TLS_GROUP_NAME_INTERNAL = c"tls-group-name-internal";
+    OSSL_CAPABILITY_TLS_GROUP_ID = c"tls-group-id";
+    OSSL_CAPABILITY_TLS_GROUP_ALG = c"tls-group-alg";
+    OSSL_CAPABILITY_TLS_GROUP_SECURITY_BITS = c"tls-group-sec-bits";
+    OSSL_CAPABILITY_TLS_GROUP_IS_KEM = c"tls-group-is-kem";
+    OSSL_CAPABILITY_TLS_GROUP_MIN_TLS = c"tls-min-tls";
+    OSSL_CAPABILITY_TLS_GROUP_MAX_TLS = c"tls-max-tls";
+    OSSL_CAPABILITY_TLS_GROUP_MIN_DTLS = c"tls-min-dtls";
+    OSSL_CAPABILITY_TLS_GROUP_MAX_DTLS = c"tls-max-dtls";
+}
+
+/// The type of an entry in a dispatch table: any function, cast to what its number says.
+pub type Function = unsafe extern "C" fn();
+
+/// `OSSL_DISPATCH`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Dispatch {
+    /// `function_id`; 0 ends a table.
+    pub function_id: c_int,
+    /// `function`.
+    pub function: Option<Function>,
+}
+
+impl Dispatch {
+    /// The end of a table.
+    pub const END: Self = Self { function_id: 0, function: None };
+}
+
+/// `OSSL_ALGORITHM`.
+#[repr(C)]
+pub struct Algorithm {
+    /// `algorithm_names`, separated by colons; null ends an array.
+    pub algorithm_names: *const c_char,
+    /// `property_definition`.
+    pub property_definition: *const c_char,
+    /// `implementation`.
+    pub implementation: *const Dispatch,
+    /// `algorithm_description`.
+    pub algorithm_description: *const c_char,
+}
+
+/// `OSSL_ITEM`.
+#[repr(C)]
+pub struct Item {
+    /// `id`; 0 ends an array.
+    pub id: c_uint,
+    /// `ptr`.
+    pub ptr: *const c_void,
+}
+
+// SAFETY: the pointers in the static tables of these types point to other statics and are only read.
+unsafe impl Sync for Item {}
+
+/// `OSSL_PARAM`.
+#[repr(C)]
+pub struct Param {
+    /// `key`; null ends an array.
+    pub key: *const c_char,
+    /// `data_type`.
+    pub data_type: c_uint,
+    /// `data`.
+    pub data: *mut c_void,
+    /// `data_size`, bytes.
+    pub data_size: usize,
+    /// `return_size`, bytes.
+    pub return_size: usize,
+}
+
+// SAFETY: static arrays of parameters (what is gettable, settable) carry no data, and their keys are static strings.
+unsafe impl Sync for Param {}
+
+/// `OSSL_CORE_HANDLE`.
+#[repr(C)]
+pub struct CoreHandle {
+    _opaque: [u8; 0],
+}
+
+/// `OPENSSL_CORE_CTX`.
+#[repr(C)]
+pub struct CoreContext {
+    _opaque: [u8; 0],
+}
+
+/// `OSSL_CALLBACK`.
+pub type Callback = unsafe extern "C" fn(*const Param, *mut c_void) -> c_int;

@@ -1,0 +1,254 @@
+//! `OSSL_PARAM` arrays: what a caller gives, what a caller asks for, and what we give to a callback.
+
+use super::abi::{
+    Callback, OSSL_PARAM_INTEGER, OSSL_PARAM_OCTET_STRING, OSSL_PARAM_UNSIGNED_INTEGER, OSSL_PARAM_UTF8_PTR,
+    OSSL_PARAM_UTF8_STRING, Param,
+};
+use crate::problem::Problem;
+use std::ffi::{CStr, c_int, c_uint, c_void};
+
+/// An array of parameters from the calling program; null means empty.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    first: *const Param,
+    _array: std::marker::PhantomData<&'a Param>,
+}
+
+impl<'a> Given<'a> {
+    /// # Safety
+    /// `first` is null or an array of valid parameters that a null key ends, alive for `'a`.
+    pub(super) unsafe fn new(first: *const Param) -> Self {
+        Self { first, _array: std::marker::PhantomData }
+    }
+
+    fn find(self, name: &CStr) -> Option<&'a Param> {
+        // SAFETY: `new`'s promise.
+        unsafe { find(self.first.cast_mut(), name) }.map(|param| &*param)
+    }
+
+    /// The bytes of an octet string, where the parameter is there.
+    pub(super) fn octets(self, name: &CStr) -> Result<Option<&'a [u8]>, Problem> {
+        let Some(param) = self.find(name) else { return Ok(None) };
+        if param.data_type != OSSL_PARAM_OCTET_STRING as c_uint {
+            return Err(wrong_type(name, "an octet string"));
+        }
+        if param.data.is_null() {
+            return Ok((param.data_size == 0).then_some(&[][..]));
+        }
+        // SAFETY: an octet string's data has `data_size` bytes.
+        Ok(Some(unsafe { std::slice::from_raw_parts(param.data.cast(), param.data_size) }))
+    }
+
+    /// The text of a UTF-8 string, where the parameter is there.
+    pub(super) fn text(self, name: &CStr) -> Result<Option<&'a str>, Problem> {
+        let Some(param) = self.find(name) else { return Ok(None) };
+        let bytes = match param.data_type as c_int {
+            OSSL_PARAM_UTF8_STRING if param.data.is_null() => &[][..],
+            // SAFETY: a UTF-8 string's data has `data_size` bytes; a terminating null byte may stand among them.
+            OSSL_PARAM_UTF8_STRING => unsafe {
+                std::slice::from_raw_parts(param.data.cast(), param.data_size)
+            },
+            _ => return Err(wrong_type(name, "a UTF-8 string")),
+        };
+        let end = bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len());
+        std::str::from_utf8(&bytes[..end]).map(Some).map_err(|_| wrong_type(name, "a UTF-8 string"))
+    }
+}
+
+/// An array of parameters that the calling program wants filled in; null means none.
+pub(super) struct Asked<'a> {
+    first: *mut Param,
+    _array: std::marker::PhantomData<&'a mut Param>,
+}
+
+impl Asked<'_> {
+    /// # Safety
+    /// `first` is null or an array of valid, writable parameters that a null key ends, alive for the lifetime.
+    pub(super) unsafe fn new(first: *mut Param) -> Self {
+        Self { first, _array: std::marker::PhantomData }
+    }
+
+    fn find(&mut self, name: &CStr) -> Option<&mut Param> {
+        // SAFETY: `new`'s promise; `self` is borrowed mutably, so no two references overlap.
+        unsafe { find(self.first, name) }
+    }
+
+    /// Answers with a number.
+    pub(super) fn answer_number(&mut self, name: &CStr, value: u32) -> Result<(), Problem> {
+        let Some(param) = self.find(name) else { return Ok(()) };
+        if ![OSSL_PARAM_INTEGER, OSSL_PARAM_UNSIGNED_INTEGER].contains(&(param.data_type as c_int)) {
+            return Err(wrong_type(name, "an integer"));
+        }
+        let value = u64::from(value);
+        let (bytes, size) = match param.data_size {
+            // Every value given here is below 2^31, so signed and unsigned agree.
+            4 => (&(value as u32).to_ne_bytes()[..], 4),
+            8 => (&value.to_ne_bytes()[..], 8),
+            _ if param.data.is_null() => (&[][..], size_of::<u32>()),
+            _ => return Err(wrong_type(name, "an integer of 4 or 8 bytes")),
+        };
+        // SAFETY: `data` is null or has `data_size` bytes, which is the length of `bytes`.
+        unsafe { write(param, bytes, size) }
+        Ok(())
+    }
+
+    /// Answers with bytes that are computed only if they are asked for.
+    pub(super) fn answer_octets(&mut self, name: &CStr, bytes: &[u8]) -> Result<(), Problem> {
+        let Some(param) = self.find(name) else { return Ok(()) };
+        if param.data_type != OSSL_PARAM_OCTET_STRING as c_uint {
+            return Err(wrong_type(name, "an octet string"));
+        }
+        // SAFETY: `data` is null or has `data_size` bytes, and `fits` holds.
+        fits(name, param, bytes.len()).map(|()| unsafe { write(param, bytes, bytes.len()) })
+    }
+
+    /// Answers with a text.
+    pub(super) fn answer_text(&mut self, name: &CStr, text: &str) -> Result<(), Problem> {
+        let Some(param) = self.find(name) else { return Ok(()) };
+        if param.data_type != OSSL_PARAM_UTF8_STRING as c_uint {
+            return Err(wrong_type(name, "a UTF-8 string"));
+        }
+        fits(name, param, text.len())?;
+        // SAFETY: `data` is null or has `data_size` bytes, and `fits` held; the null byte is written where there is room.
+        unsafe {
+            write(param, text.as_bytes(), text.len());
+            if !param.data.is_null() && param.data_size > text.len() {
+                *param.data.cast::<u8>().add(text.len()) = 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Answers with a text that lives as long as the process: by pointer or by copy, as the caller asks.
+    pub(super) fn answer_static_text(&mut self, name: &CStr, text: &'static CStr) -> Result<(), Problem> {
+        match self.find(name) {
+            Some(param) if param.data_type == OSSL_PARAM_UTF8_PTR as c_uint => {
+                param.return_size = text.count_bytes();
+                if !param.data.is_null() {
+                    // SAFETY: a UTF-8 pointer's data is a place for a pointer.
+                    unsafe { *param.data.cast() = text.as_ptr() };
+                }
+                Ok(())
+            }
+            _ => self.answer_text(name, text.to_str().unwrap_or_default()),
+        }
+    }
+
+    /// Whether the caller asks for this, so that an expensive answer is made only then.
+    pub(super) fn asks(&mut self, name: &CStr) -> bool {
+        self.find(name).is_some()
+    }
+}
+
+/// The parameters of a callback, built on the stack.
+pub(super) struct Built<'a, const ROOM: usize> {
+    params: [Param; ROOM],
+    count: usize,
+    _data: std::marker::PhantomData<&'a ()>,
+}
+
+impl<'a, const ROOM: usize> Built<'a, ROOM> {
+    /// An array for at most `ROOM - 1` parameters: the last place is its end.
+    pub(super) fn new() -> Self {
+        Self { params: [const { end() }; ROOM], count: 0, _data: std::marker::PhantomData }
+    }
+
+    pub(super) fn octets(self, name: &'static CStr, bytes: &'a [u8]) -> Self {
+        self.push(name, OSSL_PARAM_OCTET_STRING, bytes.as_ptr().cast(), bytes.len())
+    }
+
+    pub(super) fn text(self, name: &'static CStr, text: &'a CStr) -> Self {
+        self.push(name, OSSL_PARAM_UTF8_STRING, text.as_ptr().cast(), text.count_bytes())
+    }
+
+    pub(super) fn unsigned(self, name: &'static CStr, value: &'a c_uint) -> Self {
+        self.push(name, OSSL_PARAM_UNSIGNED_INTEGER, std::ptr::from_ref(value).cast(), size_of::<c_uint>())
+    }
+
+    pub(super) fn signed(self, name: &'static CStr, value: &'a c_int) -> Self {
+        self.push(name, OSSL_PARAM_INTEGER, std::ptr::from_ref(value).cast(), size_of::<c_int>())
+    }
+
+    fn push(mut self, name: &'static CStr, data_type: c_int, data: *const c_void, data_size: usize) -> Self {
+        assert!(self.count + 1 < ROOM, "room for the parameters and their end");
+        self.params[self.count] = Param {
+            key: name.as_ptr(),
+            data_type: data_type as c_uint,
+            // A callback only reads what it is given (OSSL_CALLBACK takes a const array).
+            data: data.cast_mut(),
+            data_size,
+            return_size: usize::MAX,
+        };
+        self.count += 1;
+        self
+    }
+
+    /// Calls OpenSSL back with these parameters.
+    ///
+    /// # Safety
+    /// `callback` may be called with `argument`.
+    pub(super) unsafe fn call(&self, callback: Callback, argument: *mut c_void) -> c_int {
+        // SAFETY: the array is ended; the caller's promise.
+        unsafe { callback(self.params.as_ptr(), argument) }
+    }
+}
+
+/// An entry of a static array that tells which parameters there are.
+pub(super) const fn described(name: &'static CStr, data_type: c_int) -> Param {
+    Param {
+        key: name.as_ptr(),
+        data_type: data_type as c_uint,
+        data: std::ptr::null_mut(),
+        data_size: 0,
+        return_size: usize::MAX,
+    }
+}
+
+/// The end of an array.
+pub(super) const fn end() -> Param {
+    Param { key: std::ptr::null(), data_type: 0, data: std::ptr::null_mut(), data_size: 0, return_size: 0 }
+}
+
+/// # Safety
+/// `param` is null or an array that a null key ends; nothing else refers to it.
+unsafe fn find<'a>(mut param: *mut Param, name: &CStr) -> Option<&'a mut Param> {
+    if param.is_null() {
+        return None;
+    }
+    // SAFETY: the walk stops at the end; keys are C strings.
+    unsafe {
+        while !(*param).key.is_null() {
+            if CStr::from_ptr((*param).key) == name {
+                return Some(&mut *param);
+            }
+            param = param.add(1);
+        }
+    }
+    None
+}
+
+fn fits(name: &CStr, param: &mut Param, needed: usize) -> Result<(), Problem> {
+    if param.data.is_null() || param.data_size >= needed {
+        return Ok(());
+    }
+    param.return_size = needed;
+    Err(Problem::argument(format!(
+        "the buffer for '{}' has {} bytes, {needed} are needed",
+        name.to_string_lossy(),
+        param.data_size
+    )))
+}
+
+/// # Safety
+/// `data` is null or may be written for the length of `bytes`.
+unsafe fn write(param: &mut Param, bytes: &[u8], size: usize) {
+    param.return_size = size;
+    if !param.data.is_null() {
+        // SAFETY: the caller's promise.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), param.data.cast(), bytes.len()) }
+    }
+}
+
+fn wrong_type(name: &CStr, expected: &str) -> Problem {
+    Problem::argument(format!("the parameter '{}' must be {expected}", name.to_string_lossy()))
+}
