@@ -138,7 +138,21 @@ impl Platform {
             Home::Root(_) => command.arg("chroot").arg(home).arg(program),
             Home::Prefix(..) => command.arg(home.join(program)),
         };
-        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
+        clean(&mut command);
+        Ok(command)
+    }
+
+    /// The same with /proc mounted in the platform's root, which valgrind needs; nobody else sees that mount.
+    pub fn command_with_proc(&self, program: &str) -> Result<Command> {
+        ensure!(self.is_chroot(), "{} has no root of its own", self.name);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "sh", "-ec"])
+            .arg("root=$1; shift; mount -t proc proc \"$root/proc\"; exec chroot \"$root\" \"$@\"")
+            .arg("sh")
+            .arg(self.home()?)
+            .arg(program);
+        clean(&mut command);
         Ok(command)
     }
 
@@ -172,6 +186,11 @@ impl Platform {
     pub fn native_modes(&self) -> &'static [Native] {
         if self.has_native_groups() { &[Native::Yield, Native::Prefer] } else { &[Native::Yield] }
     }
+}
+
+/// The environment of a service, whatever the tests run in.
+fn clean(command: &mut Command) {
+    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
 }
 
 /// Runs a script of `tests/setup/` and returns the path that it prints.
