@@ -65,7 +65,8 @@ impl<B: Backend> KemPublicKey<B> {
     /// [`KemAlgorithm::shared_secret_bytes`] bytes; [`Error::Randomness`] and [`Error::Backend`] if the machine fails.
     /// After an error the buffers hold nothing secret.
     pub fn encapsulate(&self, ciphertext: &mut [u8], shared_secret: &mut [u8]) -> Result<(), Error> {
-        let ephemeral = |curve| Ok(random_scalar::<B>(self.0.algorithm, curve)?.1);
+        let mut encoded = Zeroizing::new([0; Curve::P384.scalar_bytes()]);
+        let ephemeral = |curve: Curve| random_scalar::<B>(curve, &mut encoded[..curve.scalar_bytes()]);
         self.encapsulate_with(None, ephemeral, ciphertext, shared_secret)
     }
 
@@ -152,10 +153,12 @@ struct PrivateKey<B: Backend> {
     scalar: Option<B::Scalar>,
 }
 
-/// A key's seed: ML-KEM's `d ‖ z`, then the curve's scalar; as long as the longest of them.
-type Secret = Zeroizing<[u8; SECRET_BYTES]>;
+/// A key's seed: ML-KEM's `d ‖ z`, then the curve's scalar. On the heap, so that moving it leaves no copy behind.
+type Secret = Zeroizing<Box<[u8]>>;
 
-const SECRET_BYTES: usize = MlKem::SEED_BYTES + Curve::P384.scalar_bytes();
+fn empty_secret(algorithm: &KemAlgorithm) -> Secret {
+    Zeroizing::new(vec![0; algorithm.seed_bytes()].into_boxed_slice())
+}
 
 impl<B: Backend> KemPrivateKey<B> {
     /// Makes a new key pair from the backend's random generator.
@@ -163,19 +166,17 @@ impl<B: Backend> KemPrivateKey<B> {
     /// # Errors
     /// [`Error::Randomness`] and [`Error::Backend`] if the machine fails.
     pub fn generate(algorithm: &'static KemAlgorithm) -> Result<Self, Error> {
-        let mut secret = Secret::new([0; SECRET_BYTES]);
+        let mut secret = empty_secret(algorithm);
         let scalar = match algorithm.curve {
             Some((Curve::X25519, _)) | None => {
                 // Any 32 bytes are an X25519 scalar, so one call fetches both halves' randomness.
-                B::random(&mut secret[..algorithm.seed_bytes()])?;
+                B::random(&mut secret)?;
                 None
             }
             Some((curve, _)) => {
-                B::random(&mut secret[..MlKem::SEED_BYTES])?;
-                let (encoded, scalar) = random_scalar::<B>(algorithm, curve)?;
-                secret[MlKem::SEED_BYTES..algorithm.seed_bytes()]
-                    .copy_from_slice(&encoded[..curve.scalar_bytes()]);
-                Some(scalar)
+                let (ml_kem_seed, scalar) = secret.split_at_mut(MlKem::SEED_BYTES);
+                B::random(ml_kem_seed)?;
+                Some(random_scalar::<B>(curve, scalar)?)
             }
         };
         Self::from_secret(algorithm, secret, scalar)
@@ -191,8 +192,8 @@ impl<B: Backend> KemPrivateKey<B> {
         if seed.len() != expected {
             return Err(Error::SeedLength { algorithm: algorithm.name, expected, got: seed.len() });
         }
-        let mut secret = Secret::new([0; SECRET_BYTES]);
-        secret[..expected].copy_from_slice(seed);
+        let mut secret = empty_secret(algorithm);
+        secret.copy_from_slice(seed);
         Self::from_secret(algorithm, secret, None)
     }
 
@@ -204,8 +205,7 @@ impl<B: Backend> KemPrivateKey<B> {
     ) -> Result<Self, Error> {
         let mut public = vec![0; algorithm.public_key_bytes()].into_boxed_slice();
         let (ek, share) = halves_mut(algorithm, &mut public, algorithm.ml_kem.encapsulation_key_bytes());
-        let (ml_kem_seed, scalar_bytes) =
-            secret[..algorithm.seed_bytes()].split_first_chunk().ok_or(Error::Backend("seed"))?;
+        let (ml_kem_seed, scalar_bytes) = secret.split_first_chunk().ok_or(Error::Backend("seed"))?;
         let scalar = match (algorithm.curve, scalar) {
             (None, _) => None,
             (Some(_), Some(parsed)) => Some(parsed),
@@ -250,7 +250,7 @@ impl<B: Backend> KemPrivateKey<B> {
             return Err(Error::PrivateKeyPair { algorithm: algorithm.name });
         }
 
-        let mut secret = Secret::new([0; SECRET_BYTES]);
+        let mut secret = empty_secret(algorithm);
         let mut public = vec![0; algorithm.public_key_bytes()].into_boxed_slice();
         let (public_ek, share) = halves_mut(algorithm, &mut public, ek.len());
         public_ek.copy_from_slice(ek);
@@ -259,7 +259,7 @@ impl<B: Backend> KemPrivateKey<B> {
             Some((curve, _)) => {
                 let scalar = checked_scalar::<B>(algorithm, curve, scalar_bytes)?;
                 B::public_value(&scalar, share)?;
-                secret[MlKem::SEED_BYTES..][..scalar_bytes.len()].copy_from_slice(scalar_bytes);
+                secret[MlKem::SEED_BYTES..].copy_from_slice(scalar_bytes);
                 Some(scalar)
             }
         };
@@ -285,7 +285,7 @@ impl<B: Backend> KemPrivateKey<B> {
 
     /// The seed, if the key was generated here or made from one; secret.
     pub fn seed(&self) -> Option<&[u8]> {
-        self.0.seed_is_known.then(|| &self.0.secret[..self.0.algorithm.seed_bytes()])
+        self.0.seed_is_known.then_some(&self.0.secret)
     }
 
     /// The expanded private key, as [`Self::from_bytes`] takes it.
@@ -297,7 +297,7 @@ impl<B: Backend> KemPrivateKey<B> {
         let mut expanded = Zeroizing::new(vec![0; algorithm.private_key_bytes()]);
         let (dk, scalar) = halves_mut(algorithm, &mut expanded, algorithm.ml_kem.decapsulation_key_bytes());
         B::decapsulation_key_to_bytes(&self.0.decapsulation_key, dk)?;
-        scalar.copy_from_slice(&self.0.secret[MlKem::SEED_BYTES..][..scalar.len()]);
+        scalar.copy_from_slice(&self.0.secret[MlKem::SEED_BYTES..]);
         Ok(expanded)
     }
 
@@ -461,21 +461,14 @@ fn checked_scalar<B: Backend>(
     B::scalar(curve, encoded)?.ok_or(Error::Scalar { algorithm: algorithm.name, curve: curve.name() })
 }
 
-/// A fresh scalar, encoded (in the first [`Curve::scalar_bytes`] bytes) and parsed, by rejection (FIPS 186-5 appendix
-/// A.2.2): a candidate falls outside the range of P-256 once in 2^32, of P-384 once in 2^190.
-fn random_scalar<B: Backend>(
-    algorithm: &KemAlgorithm,
-    curve: Curve,
-) -> Result<(Zeroizing<[u8; Curve::P384.scalar_bytes()]>, B::Scalar), Error> {
+/// A fresh scalar, encoded into `encoded` and parsed, by rejection (FIPS 186-5 appendix A.2.2): a candidate falls outside
+/// the range of P-256 once in 2^32, of P-384 once in 2^190.
+fn random_scalar<B: Backend>(curve: Curve, encoded: &mut [u8]) -> Result<B::Scalar, Error> {
     const TRIES: usize = 8;
-    let mut encoded = Zeroizing::new([0; Curve::P384.scalar_bytes()]);
-    let candidate = curve.scalar_bytes();
     for _ in 0..TRIES {
-        B::random(&mut encoded[..candidate])?;
-        match checked_scalar::<B>(algorithm, curve, &encoded[..candidate]) {
-            Err(Error::Scalar { .. }) => {}
-            Err(other) => return Err(other),
-            Ok(scalar) => return Ok((encoded, scalar)),
+        B::random(encoded)?;
+        if let Some(scalar) = B::scalar(curve, encoded)? {
+            return Ok(scalar);
         }
     }
     Err(Error::Randomness)

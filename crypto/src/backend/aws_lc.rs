@@ -28,8 +28,8 @@ pub enum Point {
 
 /// A private scalar.
 pub enum Scalar {
-    /// As it was given; the operation clamps it.
-    X25519(Zeroizing<[u8; 32]>),
+    /// As it was given; the operation clamps it. On the heap, so that moving it leaves no copy behind.
+    X25519(Zeroizing<Box<[u8]>>),
     /// A key without its public half.
     Nist(Handle<ffi::EC_KEY>),
 }
@@ -192,7 +192,7 @@ impl Backend for AwsLc {
 
     fn scalar(curve: Curve, encoded: &[u8]) -> Result<Option<Scalar>, Error> {
         let Some(group) = nist_group(curve) else {
-            return array(encoded).map(|value| Some(Scalar::X25519(Zeroizing::new(*value))));
+            return Ok(Some(Scalar::X25519(Zeroizing::new(encoded.into()))));
         };
         // SAFETY: the pointer and the length are those of one slice, which the call copies; NULL asks for a new number.
         let number = unsafe { ffi::BN_bin2bn(encoded.as_ptr(), encoded.len(), ptr::null_mut()) };
@@ -215,6 +215,7 @@ impl Backend for AwsLc {
             Scalar::X25519(scalar) => {
                 let out: &mut [u8; 32] =
                     encoded.try_into().map_err(|_| Error::Backend("X25519_public_from_private"))?;
+                let scalar = array(scalar)?;
                 // SAFETY: both point to 32 bytes.
                 unsafe { ffi::X25519_public_from_private(out.as_mut_ptr(), scalar.as_ptr()) };
                 Ok(())
@@ -260,6 +261,7 @@ impl Backend for AwsLc {
         match (scalar, point) {
             (Scalar::X25519(scalar), Point::X25519(point)) => {
                 let out: &mut [u8; 32] = secret.try_into().map_err(|_| Error::Backend("X25519"))?;
+                let scalar = array(scalar)?;
                 // SAFETY: all three point to 32 bytes.
                 Ok(unsafe { ffi::X25519(out.as_mut_ptr(), scalar.as_ptr(), point.as_ptr()) } == 1)
             }
