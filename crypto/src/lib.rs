@@ -1,5 +1,61 @@
-//! Algorithms of Q-TLS.
+//! The algorithms of Q-TLS: one table, two backends, no I/O.
+//!
+//! # What it is
+//! [`KEM_ALGORITHMS`] has one row for each key-encapsulation mechanism that Q-TLS offers as a TLS 1.3 group: ML-KEM
+//! (FIPS 203) alone, or joined with X25519, P-256 or P-384. Names, code points, sizes and the order of the halves come
+//! from the row; no other file knows them. [`KemPublicKey`] and [`KemPrivateKey`] are keys of any row.
+//!
+//! The primitives come from a [`Backend`]:
+//!
+//! | cargo feature | type | what | build |
+//! |---|---|---|---|
+//! | `aws-lc` (default) | [`AwsLc`] | AWS-LC: assembly chosen at run time, the fast side | needs a C compiler |
+//! | `rustcrypto` | [`RustCrypto`] | `ml-kem`, `x25519-dalek`, `p256`, `p384`: the oracle, or all there is | Rust only |
+//!
+//! With both on, [`DefaultBackend`] is AWS-LC, and a key says which side it wants: `KemPrivateKey::<RustCrypto>`.
+//! The tests run every operation on both and compare.
+//!
+//! # One handshake
+//! ```
+//! use qtls_crypto::{KemPrivateKey, KemPublicKey, kem_by_name};
+//! # fn main() -> Result<(), qtls_crypto::Error> {
+//! let algorithm: &'static _ = kem_by_name("X25519MLKEM768").expect("a row of the table");
+//!
+//! // The client makes a key pair and sends its public key, the key share of the ClientHello.
+//! let private: KemPrivateKey = KemPrivateKey::generate(algorithm)?;
+//! let client_share = private.public_key();
+//!
+//! // The server checks the share as it takes it in: a bad one fails here and blames the peer.
+//! let public: KemPublicKey = KemPublicKey::from_bytes(algorithm, client_share)?;
+//! let mut server_share = vec![0; algorithm.ciphertext_bytes()];
+//! let mut server_secret = vec![0; algorithm.shared_secret_bytes()];
+//! public.encapsulate(&mut server_share, &mut server_secret)?;
+//!
+//! // The client finds the same secret in the server's share.
+//! let mut client_secret = vec![0; algorithm.shared_secret_bytes()];
+//! private.decapsulate(&server_share, &mut client_secret)?;
+//! assert_eq!(client_secret, server_secret);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What it promises
+//! - A peer's bytes are checked before they are used: length, ML-KEM modulus (FIPS 203 section 7.2), uncompressed point
+//!   on the curve, X25519 value of small order. [`Error::fault`] tells a peer's fault from a caller's and the machine's.
+//! - Private keys are wiped when their last clone goes, and show nothing in `Debug`. A secret written to a caller's
+//!   buffer is the caller's to wipe. (The crates behind [`RustCrypto`] leave copies on the stack until it is used again.)
+//! - Random bytes come from the backend's generator, which the operating system seeds and which knows of forks. Nothing
+//!   random happens before the first key is made.
+//! - Nothing panics on any input; `unsafe` is in `backend/aws_lc.rs` alone.
+//!
+//! # Adding an algorithm
+//! Add its row to `algorithm.rs`; if its primitive is new, a method to [`Backend`] and its body to both backends; then
+//! write its vectors with `cargo run -p qtls-crypto --example known_answers`. The tests go over the whole table.
+//!
+//! `cargo run --release -p qtls-crypto --example speed` prints what each operation costs on this machine.
+
 #![deny(unsafe_code)]
+#![cfg_attr(not(feature = "aws-lc"), forbid(unsafe_code))]
 
 #[cfg(not(any(feature = "aws-lc", feature = "rustcrypto")))]
 compile_error!(
