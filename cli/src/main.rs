@@ -1,6 +1,7 @@
 //! `qtls`: see, check and measure post-quantum TLS.
 
 mod doctor;
+mod libssl;
 
 use clap::{Parser, Subcommand};
 use qtls_cli::{bench, probe, serve};

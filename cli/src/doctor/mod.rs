@@ -1,12 +1,128 @@
-//! `qtls doctor`.
+//! `qtls doctor`: loads the libssl a program is linked to, with its configuration, and says what is wrong.
+//!
+//! First it is found out *what* to look at ([`target`]), then everything is looked at ([`facts`], which asks the
+//! library in a process of its own, [`inner`]), and only then judged ([`judge`]) into one finding for each row of the
+//! table in [`checks`].
 
+mod checks;
+mod configuration;
+mod elf;
+mod facts;
+mod inner;
+mod judge;
+mod nginx;
+mod permissions;
+mod process;
+mod report;
+mod target;
+mod unit;
+mod version;
+
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::ExitCode;
+
+use clap::ValueEnum;
+use qtls_cli::net;
+
+use checks::Status;
+use facts::Facts;
+use target::Target;
 
 /// Command line of `qtls doctor`.
 #[derive(clap::Args)]
-pub(crate) struct Arguments {}
+#[command(
+    after_help = "Exit code: 0 nothing is wrong (warnings are allowed), 1 something is wrong, 2 it could not be \
+                        looked at.\n\nExamples:\n  qtls doctor\n  qtls doctor --conf /etc/qtls/openssl.cnf\n  \
+                        qtls doctor --unit nginx --require require_pqc\n  qtls doctor --pid 4711 --json"
+)]
+pub(crate) struct Arguments {
+    /// The program whose OpenSSL is examined; without it nginx, else openssl
+    #[arg(long, visible_alias = "nginx", value_name = "PATH")]
+    program: Option<PathBuf>,
 
-/// Runs the command; the exit code is for scripts.
-pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("not there yet")
+    /// The openssl.cnf that is meant to be in force
+    #[arg(long, value_name = "FILE")]
+    conf: Option<PathBuf>,
+
+    /// nginx's own configuration, where it is not the one nginx reads by default
+    #[arg(long, value_name = "FILE")]
+    nginx_conf: Option<PathBuf>,
+
+    /// Look at a running process: its program, environment and user
+    #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]
+    pid: Option<u32>,
+
+    /// Look at a systemd unit (a name, or the path of a unit file): its program, environment, user and sandbox
+    #[arg(long, value_name = "NAME", conflicts_with = "pid")]
+    unit: Option<String>,
+
+    /// What has to be true in the end; may be given several times
+    #[arg(long, value_name = "MODE", value_enum)]
+    require: Vec<Requirement>,
+
+    /// Ask a running server from outside as well
+    #[arg(long, value_name = "HOST:PORT")]
+    connect: Option<net::Target>,
+
+    /// The provider that is meant to be in force
+    #[arg(long, value_name = "NAME", default_value = "qtls")]
+    provider: String,
+
+    /// The section name the program asks OpenSSL for, where it is not known (nginx's is)
+    #[arg(long, value_name = "NAME")]
+    application: Option<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+
+    /// Print the table of checks as Markdown
+    #[arg(long, hide = true)]
+    list_checks: bool,
+
+    /// The process that loads the library; its orders come on standard input
+    #[arg(long, hide = true)]
+    inner: bool,
+}
+
+/// What may be required. The four modes judge the key exchange of TLS 1.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum Requirement {
+    /// Post-quantum groups, and classical ones for old clients
+    RequireAny,
+    /// Hybrid or pure post-quantum groups only
+    RequirePqc,
+    /// Hybrid groups only
+    RequireBoth,
+    /// Pure ML-KEM groups only
+    PurePqc,
+    /// ML-DSA certificates
+    #[value(name = "ml-dsa")]
+    MlDsa,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// When the program, process or unit named does not exist or may not be looked at.
+pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.inner {
+        return inner::main().map(|()| ExitCode::SUCCESS);
+    }
+    let mut out = anstream::stdout().lock();
+    if arguments.list_checks {
+        write!(out, "{}", checks::as_markdown())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let target = Target::find(arguments)?;
+    let facts = Facts::gather(&target, arguments)?;
+    let findings = judge::judge(&target, &facts, arguments);
+    if arguments.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&report::Json::of(&target, &facts, &findings))?)?;
+    } else {
+        report::print(&mut out, &target, &facts, &findings)?;
+    }
+    Ok(ExitCode::from(u8::from(findings.count(Status::Fail) > 0)))
 }

@@ -1,0 +1,166 @@
+//! Gathering: everything that is looked at before anything is judged.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use qtls_cli::net;
+use qtls_cli::probe::survey::{Questioner, Survey};
+
+use super::Arguments;
+use super::configuration::ProviderEntry;
+use super::elf::{self, Library, Program};
+use super::inner::{self, Ending, Report, Request, Surroundings, Task};
+use super::process::Process;
+use super::target::Target;
+
+/// How long the server of `--connect` may take for one answer.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// What was found out, not yet judged.
+pub(super) struct Facts {
+    pub(super) program: anyhow::Result<Program>,
+    /// What the loader resolves in the target's environment.
+    pub(super) libraries: anyhow::Result<Vec<Library>>,
+    /// The same without the loader's variables.
+    pub(super) plain_libraries: Vec<Library>,
+    /// libcrypto and libssl.
+    pub(super) openssl: Option<(PathBuf, PathBuf)>,
+    pub(super) examination: Option<Ending>,
+    pub(super) strict: Option<Ending>,
+    /// The provider's module and what the loader says to it.
+    pub(super) module: Option<(PathBuf, Ending)>,
+    /// The running process, named or found.
+    pub(super) process: ProcessFound,
+    pub(super) outside: Option<anyhow::Result<Survey>>,
+}
+
+/// Which running process is compared.
+pub(super) enum ProcessFound {
+    /// The one named, or that of the unit, or the only one of this program.
+    One(Process),
+    /// Several run: name one.
+    Several(Vec<Process>),
+    /// None runs.
+    None,
+}
+
+impl Facts {
+    /// Looks at everything.
+    ///
+    /// # Errors
+    /// When the inner process can't even be started.
+    pub(super) fn gather(target: &Target, arguments: &Arguments) -> anyhow::Result<Self> {
+        let program = Program::read(&target.program);
+        let interpreter = program.as_ref().ok().and_then(|program| program.interpreter.clone());
+        let list = |environment| match &interpreter {
+            Some(interpreter) => elf::libraries(&target.program, interpreter, environment),
+            None => Ok(Vec::new()),
+        };
+        let libraries = list(&target.environment);
+        let mut plain_environment = target.environment.clone();
+        plain_environment.retain(|name, _| !name.to_string_lossy().starts_with("LD_"));
+        let plain_libraries = list(&plain_environment).unwrap_or_default();
+        let openssl = libraries.as_ref().ok().and_then(|libraries| {
+            Some((find_library(libraries, "libcrypto.so")?, find_library(libraries, "libssl.so")?))
+        });
+        let process = find_process(target);
+        let outside = arguments.connect.as_ref().map(survey);
+        let mut facts = Self {
+            program,
+            libraries,
+            plain_libraries,
+            openssl,
+            examination: None,
+            strict: None,
+            module: None,
+            process,
+            outside,
+        };
+        facts.ask_library(target, arguments)?;
+        Ok(facts)
+    }
+
+    fn ask_library(&mut self, target: &Target, arguments: &Arguments) -> anyhow::Result<()> {
+        let Some((libcrypto, libssl)) = self.openssl.clone() else { return Ok(()) };
+        let surroundings =
+            Surroundings { environment: target.environment.clone(), user: target.user_to_become() };
+        let mut request = Request {
+            task: Task::Examine,
+            libcrypto,
+            libssl,
+            application: arguments.application.clone().or_else(|| target.application()),
+            reads_configuration: target.reads_configuration(),
+            provider: arguments.provider.clone(),
+            module: PathBuf::new(),
+            profiles: target.profiles(),
+        };
+        self.examination = Some(inner::run(&request, &surroundings)?);
+        if target.reads_configuration() {
+            request.task = Task::LoadStrictly;
+            self.strict = Some(inner::run(&request, &surroundings)?);
+        }
+        if let Some(module) = self.module_path(&request) {
+            request.task = Task::LoadModule;
+            request.module.clone_from(&module);
+            self.module = Some((module, inner::run(&request, &surroundings)?));
+        }
+        Ok(())
+    }
+
+    /// What the library told, when it lived to tell.
+    pub(super) fn report(&self) -> Option<&Report> {
+        match &self.examination {
+            Some(Ending::Reported(report)) => Some(report),
+            _ => None,
+        }
+    }
+
+    fn module_path(&self, request: &Request) -> Option<PathBuf> {
+        let report = self.report()?;
+        let configuration = report.configuration.as_ref()?;
+        let providers = configuration.providers(request.application.as_deref());
+        let entry = providers.iter().find(|entry| entry.name == request.provider)?;
+        module_of(entry, Path::new(&report.modules_directory))
+    }
+}
+
+/// Where OpenSSL looks for the module of a provider (`provider_init`); none for those inside of libcrypto.
+fn module_of(entry: &ProviderEntry, modules_directory: &Path) -> Option<PathBuf> {
+    entry.settings.as_ref()?;
+    match entry.setting("module") {
+        Some(module) => Some(modules_directory.join(module)),
+        None if ["default", "base", "null"].contains(&entry.name.as_str()) => None,
+        None => Some(modules_directory.join(format!("{}.so", entry.name))),
+    }
+}
+
+/// The file of a library by the beginning of its name.
+pub(super) fn find_library(libraries: &[Library], name: &str) -> Option<PathBuf> {
+    libraries
+        .iter()
+        .find(|library| library.name.rsplit('/').next().is_some_and(|file| file.starts_with(name)))?
+        .path
+        .clone()
+}
+
+fn find_process(target: &Target) -> ProcessFound {
+    let unit_process = target.unit.as_ref().and_then(|unit| unit.main_pid).map(Process);
+    if let Some(process) = target.process.or(unit_process) {
+        return ProcessFound::One(process);
+    }
+    let found: Vec<Process> = Process::masters_of(&target.program)
+        .into_iter()
+        .filter(|process| !process.has_other_root())
+        .collect();
+    match found[..] {
+        [] => ProcessFound::None,
+        [process] => ProcessFound::One(process),
+        _ => ProcessFound::Several(found),
+    }
+}
+
+fn survey(server: &net::Target) -> anyhow::Result<Survey> {
+    let address = server.resolve(ANSWER_TIME)?;
+    let name = server.host.parse::<std::net::IpAddr>().is_err().then_some(server.host.as_str());
+    Ok(Questioner { address, server_name: name, alpn: &[], timeout: ANSWER_TIME }.survey())
+}
