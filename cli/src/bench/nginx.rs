@@ -9,7 +9,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use rustix::process::{Pid, Signal, geteuid, kill_process};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, geteuid};
 use tempfile::TempDir;
 
 use super::worker_cpu::children_of;
@@ -185,10 +186,8 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        if let Some(pid) = Pid::from_raw(self.master.id().cast_signed()) {
-            // TERM makes the master end its worker too; KILL, below, would leave it behind.
-            let _ = kill_process(pid, Signal::TERM);
-        }
+        // TERM makes the master end its worker too; KILL, below, would leave it behind.
+        let _ = kill(Pid::from_raw(self.master.id().cast_signed()), Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
         while matches!(self.master.try_wait(), Ok(None)) {
             if Instant::now() > deadline {

@@ -3,38 +3,25 @@
 use std::fs;
 
 use anyhow::{Context, bail};
-use rustix::process::Pid;
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::time::clock_getcpuclockid;
+use nix::unistd::Pid;
 
-/// CPU time of all threads of these processes so far, in nanoseconds.
+/// CPU time that these processes have spent so far, in nanoseconds: all threads, those that have ended as well.
 ///
-/// `schedstat` counts nanoseconds where `stat` counts ticks of 10 ms (proc(5)); a thread that has ended is no longer
-/// in it, so servers that start a thread for each connection come out too cheap.
+/// The process's CPU clock (clock_getcpuclockid(3)) counts nanoseconds, where `/proc/PID/stat` counts ticks of 10 ms.
 ///
 /// # Errors
-/// When a process is gone, or may not be looked at.
+/// When a process is gone.
 pub(crate) fn cpu_nanoseconds(pids: &[i32]) -> anyhow::Result<u64> {
     let mut total = 0;
     for pid in pids {
-        let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        let spent = clock_getcpuclockid(Pid::from_raw(*pid))
+            .and_then(|clock| clock.now())
             .with_context(|| format!("there is no process {pid}; has the server been restarted?"))?;
-        for task in tasks {
-            let path = task.context("cannot list a process's threads")?.path().join("schedstat");
-            // A thread may end between the listing and this line.
-            let Ok(text) = fs::read_to_string(&path) else { continue };
-            total += first_number(&text).with_context(|| {
-                format!(
-                    "{} is not as proc(5) describes it; was the kernel built without CONFIG_SCHED_INFO?",
-                    path.display()
-                )
-            })?;
-        }
+        total += spent.tv_sec().unsigned_abs() * 1_000_000_000 + spent.tv_nsec().unsigned_abs();
     }
     Ok(total)
-}
-
-fn first_number(text: &str) -> Option<u64> {
-    text.split_ascii_whitespace().next()?.parse().ok()
 }
 
 /// Processes whose parent is `parent`.
@@ -54,6 +41,9 @@ fn parent_of(pid: i32) -> Option<i32> {
     after_name.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
+/// The calling thread, and those it starts afterwards.
+const OURSELVES: Pid = Pid::from_raw(0);
+
 /// The cores this process may use, split into one for the server under measure and the rest for the clients.
 #[derive(Clone, Copy)]
 pub(crate) struct Cores {
@@ -65,8 +55,8 @@ impl Cores {
     /// # Errors
     /// When there is but one core.
     pub(crate) fn split() -> anyhow::Result<Self> {
-        let allowed = sched_getaffinity(None).context("cannot read which cores may be used")?;
-        let mut usable = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core));
+        let allowed = sched_getaffinity(OURSELVES).context("cannot read which cores may be used")?;
+        let mut usable = (0..CpuSet::count()).filter(|core| allowed.is_set(*core) == Ok(true));
         let (Some(first), rest) = (usable.next(), usable.collect::<Vec<_>>()) else {
             bail!("no core may be used");
         };
@@ -74,16 +64,16 @@ impl Cores {
             bail!("server and clients share the only core; figures will be noisy");
         }
         let (mut server, mut clients) = (CpuSet::new(), CpuSet::new());
-        server.set(first);
+        server.set(first).context("cannot name the server's core")?;
         for core in rest {
-            clients.set(core);
+            clients.set(core).context("cannot name the clients' cores")?;
         }
         Ok(Self { server, clients })
     }
 
     /// Keeps this thread, and those it starts from now on, off the server's core.
     pub(crate) fn pin_clients(&self) -> anyhow::Result<()> {
-        sched_setaffinity(None, &self.clients).context("cannot pin the clients to their cores")
+        sched_setaffinity(OURSELVES, &self.clients).context("cannot pin the clients to their cores")
     }
 
     /// Keeps a server process on its core.
