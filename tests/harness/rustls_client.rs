@@ -1,7 +1,7 @@
 //! A TLS client that shares no code with OpenSSL.
 
 use std::{
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::TcpStream,
     sync::Arc,
     time::Duration,
@@ -100,21 +100,16 @@ impl RustlsClient {
     pub fn get_as(&self, port: u16, name: &str) -> Result<Exchange> {
         let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
         let (mut connection, mut socket) = (self.connection(name)?, connect(port)?);
-        let mut sent_early = false;
-        if let Some(mut early) = connection.early_data() {
-            early.write_all(request.as_bytes()).context("writing 0-RTT data")?;
-            sent_early = true;
-        }
-        complete(&mut connection, &mut socket)?;
-        let early = sent_early && connection.is_early_data_accepted();
-        if !early {
-            connection.writer().write_all(request.as_bytes())?;
-        }
         let mut text = Vec::new();
-        match rustls::Stream::new(&mut connection, &mut socket).read_to_end(&mut text) {
-            // A server that closes without close_notify has still answered.
-            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {}
-            outcome => drop(outcome.context("reading the answer")?),
+        let early = send_early(&mut connection, &mut socket, request.as_bytes(), &mut text)?;
+        if !early {
+            complete(&mut connection, &mut socket)?;
+            connection.writer().write_all(request.as_bytes())?;
+            match rustls::Stream::new(&mut connection, &mut socket).read_to_end(&mut text) {
+                // A server that closes without close_notify has still answered.
+                Err(error) if error.kind() == ErrorKind::UnexpectedEof => {}
+                outcome => drop(outcome.context("reading the answer")?),
+            }
         }
         let mut exchange = describe(&connection)?;
         exchange.early = early;
@@ -149,6 +144,45 @@ pub fn connect(port: u16) -> Result<TcpStream> {
     socket.set_read_timeout(Some(Duration::from_secs(20)))?;
     socket.set_nodelay(true)?;
     Ok(socket)
+}
+
+/// Sends the request as 0-RTT data where that may be done, and says whether the server took it.
+///
+/// The answer is read before our Finished is sent: afterwards nginx no longer says that a request came early.
+fn send_early(
+    connection: &mut ClientConnection,
+    socket: &mut TcpStream,
+    request: &[u8],
+    text: &mut Vec<u8>,
+) -> Result<bool> {
+    let Some(mut early) = connection.early_data() else { return Ok(false) };
+    early.write_all(request).context("writing 0-RTT data")?;
+    while connection.wants_write() {
+        connection.write_tls(socket)?;
+    }
+    while connection.is_handshaking() {
+        receive(connection, socket)?;
+    }
+    if !connection.is_early_data_accepted() {
+        return Ok(false);
+    }
+    while !text.ends_with(b"\n")
+        || !text.windows(4).any(|end| end == b"\r\n\r\n")
+        || text.ends_with(b"\r\n\r\n")
+    {
+        match connection.reader().read_to_end(text) {
+            Ok(_) => return Ok(true),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => receive(connection, socket)?,
+            Err(error) => return Err(error).context("reading the answer to 0-RTT data"),
+        }
+    }
+    Ok(true)
+}
+
+fn receive(connection: &mut ClientConnection, socket: &mut TcpStream) -> Result<()> {
+    ensure!(connection.read_tls(socket)? > 0, "the server hung up");
+    connection.process_new_packets()?;
+    Ok(())
 }
 
 fn complete(connection: &mut ClientConnection, socket: &mut TcpStream) -> Result<()> {
