@@ -12,7 +12,8 @@
 //! | `aws-lc` (default) | [`AwsLc`] | AWS-LC: assembly chosen at run time, the fast side | needs a C compiler |
 //! | `rustcrypto` | [`RustCrypto`] | `ml-kem`, `x25519-dalek`, `p256`, `p384`: the oracle, or all there is | Rust only |
 //!
-//! With both on, [`DefaultBackend`] is AWS-LC, and a key says which side it wants: `KemPrivateKey::<RustCrypto>`.
+//! With both on, [`DefaultBackend`] is AWS-LC, and a key says which side it wants: `KemPrivateKey::<RustCrypto>`. In an
+//! expression `<KemPrivateKey>::generate(…)`, with the angle brackets, stands for the default one.
 //! The tests run every operation on both and compare.
 //!
 //! # One handshake

@@ -11,7 +11,7 @@ use ml_kem::{MlKem512, MlKem768, MlKem1024};
 pub struct RustCrypto;
 
 /// A key of one of the three parameter sets.
-pub enum Of<A, B, C> {
+pub enum ByParameterSet<A, B, C> {
     /// ML-KEM-512.
     K512(A),
     /// ML-KEM-768.
@@ -24,9 +24,9 @@ pub enum Of<A, B, C> {
 macro_rules! each {
     ($key:expr, $inner:ident => $body:expr) => {
         match $key {
-            Of::K512($inner) => $body,
-            Of::K768($inner) => $body,
-            Of::K1024($inner) => $body,
+            ByParameterSet::K512($inner) => $body,
+            ByParameterSet::K768($inner) => $body,
+            ByParameterSet::K1024($inner) => $body,
         }
     };
 }
@@ -37,15 +37,15 @@ macro_rules! of_set {
         match $parameters {
             MlKem::MlKem512 => {
                 type $set = MlKem512;
-                Of::K512($body)
+                ByParameterSet::K512($body)
             }
             MlKem::MlKem768 => {
                 type $set = MlKem768;
-                Of::K768($body)
+                ByParameterSet::K768($body)
             }
             MlKem::MlKem1024 => {
                 type $set = MlKem1024;
-                Of::K1024($body)
+                ByParameterSet::K1024($body)
             }
         }
     };
@@ -75,9 +75,9 @@ impl Backend for RustCrypto {
     const NAME: &'static str = "rustcrypto";
 
     type EncapsulationKey =
-        Of<EncapsulationKey<MlKem512>, EncapsulationKey<MlKem768>, EncapsulationKey<MlKem1024>>;
+        ByParameterSet<EncapsulationKey<MlKem512>, EncapsulationKey<MlKem768>, EncapsulationKey<MlKem1024>>;
     type DecapsulationKey =
-        Of<DecapsulationKey<MlKem512>, DecapsulationKey<MlKem768>, DecapsulationKey<MlKem1024>>;
+        ByParameterSet<DecapsulationKey<MlKem512>, DecapsulationKey<MlKem768>, DecapsulationKey<MlKem1024>>;
     type Point = Point;
     type Scalar = Scalar;
 
@@ -222,4 +222,22 @@ impl Backend for RustCrypto {
 
 fn array(bytes: &[u8]) -> Result<[u8; 32], Error> {
     bytes.try_into().map_err(|_| Error::Backend("X25519"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use zeroize::ZeroizeOnDrop;
+
+    /// Holds that the crates' `zeroize` features are on: without them these types do not have the trait.
+    #[test]
+    fn every_private_type_wipes_itself() {
+        fn wipes<T: ZeroizeOnDrop>() {}
+        wipes::<DecapsulationKey<MlKem512>>();
+        wipes::<DecapsulationKey<MlKem768>>();
+        wipes::<DecapsulationKey<MlKem1024>>();
+        wipes::<x25519_dalek::StaticSecret>();
+        wipes::<p256::SecretKey>();
+        wipes::<p384::SecretKey>();
+    }
 }
