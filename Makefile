@@ -13,4 +13,13 @@ build: ## dist/qtls.so and dist/qtls
 	install -m 755 target/release/libqtls.so dist/qtls.so
 	install -m 755 target/release/qtls dist/qtls
 
-.PHONY: help build
+test: ## Set up and pass the tests (every change must)
+	tests/run.sh ci
+
+test-full: ## The whole product: every version, group and client
+	tests/run.sh full
+
+lint: ## Format, clippy, licences and sources of dependencies
+	tests/lint.sh
+
+.PHONY: help build test test-full lint
