@@ -19,7 +19,10 @@ test: ## Set up and pass the tests (every change must)
 test-full: ## The whole product: every version, group and client
 	tests/run.sh full
 
+bench: ## Measure both sides in one run; writes docs/benchmarks.md
+	tests/bench.sh
+
 lint: ## Format, clippy, licences and sources of dependencies
 	tests/lint.sh
 
-.PHONY: help build test test-full lint
+.PHONY: help build test test-full bench lint

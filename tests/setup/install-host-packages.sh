@@ -4,7 +4,7 @@
 
 packages=(
     mmdebstrap debian-archive-keyring # the test roots
-    gcc make perl libc6-dev           # OpenSSL and nginx from source
+    gcc g++ make perl libc6-dev       # OpenSSL and nginx from source; libFuzzer
     libpcre2-dev zlib1g-dev           # nginx from source
     binutils                          # objdump, readelf: what qtls.so exports and needs
     libssl-dev                        # the ABI check against the host's own headers
