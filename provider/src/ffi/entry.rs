@@ -70,7 +70,7 @@ fn log_load(problem: &crate::problem::Problem) {
     log::write(Level::Error, Level::Error, &format!("the provider was not loaded: {}", problem.text));
 }
 
-static BASE: [Dispatch; 8] = [
+pub(super) static BASE: [Dispatch; 8] = [
     dispatch!(OSSL_FUNC_PROVIDER_TEARDOWN, teardown as fn(*mut c_void)),
     dispatch!(OSSL_FUNC_PROVIDER_GETTABLE_PARAMS, gettable_params as fn(*mut c_void) -> *const Param),
     dispatch!(OSSL_FUNC_PROVIDER_GET_PARAMS, get_params as fn(*mut c_void, *mut Param) -> c_int),

@@ -35,7 +35,8 @@ pub(super) static TABLE: [Dispatch; 8] = [
 unsafe extern "C" fn new(context: *mut c_void) -> *mut c_void {
     // SAFETY: libcrypto's promise on `provctx`.
     let Some(provider) = (unsafe { share_provider(context) }) else { return null_mut() };
-    guard(None, "kem_newctx", null_mut(), || Ok(lend(KemOperation { provider, role: None })))
+    let core = provider.clone();
+    guard(Some(&core.core), "kem_newctx", null_mut(), || Ok(lend(KemOperation { provider, role: None })))
 }
 
 unsafe extern "C" fn free(operation: *mut c_void) {

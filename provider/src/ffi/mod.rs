@@ -24,6 +24,8 @@ mod guard;
 mod kem;
 mod keymgmt;
 mod params;
+#[cfg(test)]
+mod tests;
 
 pub use entry::OSSL_provider_init;
 

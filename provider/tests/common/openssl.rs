@@ -618,6 +618,11 @@ impl<'a> Key<'a> {
         unsafe { sys::EVP_PKEY_eq(self.raw, other.raw) }
     }
 
+    pub(crate) fn lacks_parameters(&self) -> bool {
+        // SAFETY: a live key.
+        unsafe { EVP_PKEY_missing_parameters(self.raw) == 1 }
+    }
+
     pub(crate) fn check(&self) -> Result<(), Errors> {
         self.operation()?.judge(sys::EVP_PKEY_check)
     }
@@ -710,6 +715,7 @@ unsafe extern "C" {
     ) -> *mut sys::EVP_PKEY_CTX;
     fn EVP_PKEY_CTX_set_params(operation: *mut sys::EVP_PKEY_CTX, params: *const sys::OSSL_PARAM) -> c_int;
     fn EVP_PKEY_CTX_dup(operation: *const sys::EVP_PKEY_CTX) -> *mut sys::EVP_PKEY_CTX;
+    fn EVP_PKEY_missing_parameters(key: *const sys::EVP_PKEY) -> c_int;
     fn EVP_PKEY_dup(key: *mut sys::EVP_PKEY) -> *mut sys::EVP_PKEY;
     fn EVP_PKEY_pairwise_check(operation: *mut sys::EVP_PKEY_CTX) -> c_int;
     fn EVP_PKEY_set1_encoded_public_key(key: *mut sys::EVP_PKEY, share: *const u8, size: usize) -> c_int;
