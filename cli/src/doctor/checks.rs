@@ -245,8 +245,10 @@ impl Findings {
             // A reason to skip is void once something was found.
             finding.found.clear();
         }
+        // The worst comes first.
+        let at = if status > finding.status { 0 } else { finding.found.len() };
+        finding.found.insert(at, found.into());
         finding.status = finding.status.max(status);
-        finding.found.push(found.into());
         for line in mend {
             if !finding.mend.contains(line) {
                 finding.mend.push(line.clone());

@@ -28,7 +28,6 @@ impl ProviderEntry {
         let settings = self.settings.as_ref()?;
         settings.iter().rev().find(|(name, _)| skip_dot(name) == key).map(|(_, value)| value.as_str())
     }
-
 }
 
 /// OpenSSL's words for yes (`provider_conf_parse_bool_setting`).

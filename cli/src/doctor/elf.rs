@@ -115,18 +115,27 @@ pub(super) fn libraries(
     interpreter: &Path,
     environment: &BTreeMap<OsString, OsString>,
 ) -> anyhow::Result<Vec<Library>> {
-    let output = Command::new(interpreter)
-        .arg("--list")
-        .arg(path)
-        .env_clear()
-        .envs(environment)
-        .output()
-        .with_context(|| format!("can't run the dynamic loader {}", interpreter.display()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let libraries: Vec<Library> = text.lines().filter_map(parse_line).collect();
+    // `--list` stops at the first library that is missing; with the variable, as ldd(1) uses it, the loader lists
+    // them all. Neither runs the program.
+    let ask = |option: &[&str], variable: &[(&str, &str)]| {
+        Command::new(interpreter)
+            .args(option)
+            .arg(path)
+            .env_clear()
+            .envs(environment)
+            .envs(variable.iter().copied())
+            .output()
+            .with_context(|| format!("can't run the dynamic loader {}", interpreter.display()))
+    };
+    let mut output = ask(&["--list"], &[])?;
+    if !output.status.success() {
+        output = ask(&[], &[("LD_TRACE_LOADED_OBJECTS", "1")])?;
+    }
+    let libraries: Vec<Library> =
+        String::from_utf8_lossy(&output.stdout).lines().filter_map(parse_line).collect();
     if libraries.is_empty() {
         let error = String::from_utf8_lossy(&output.stderr);
-        bail!("{} --list {}: {}", interpreter.display(), path.display(), error.trim());
+        bail!("{} does not load {}: {}", interpreter.display(), path.display(), error.trim());
     }
     Ok(libraries)
 }

@@ -82,8 +82,11 @@ impl Facts {
 
     fn ask_library(&mut self, target: &Target, arguments: &Arguments) -> anyhow::Result<()> {
         let Some((libcrypto, libssl)) = self.openssl.clone() else { return Ok(()) };
-        let surroundings =
-            Surroundings { environment: target.environment.clone(), user: target.user_to_become() };
+        let surroundings = Surroundings {
+            environment: target.environment.clone(),
+            user: target.user_to_become(),
+            time_limit: Duration::from_secs(arguments.time_limit.into()),
+        };
         let mut request = Request {
             task: Task::Examine,
             libcrypto,

@@ -9,22 +9,20 @@ use std::ffi::OsString;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{LazyLock, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use qtls_cli::groups;
 use qtls_cli::probe::wire;
+use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::{Configuration, names_in_list};
 use super::nginx::Profile;
 use crate::libssl::{self, Context, Info, LoadError, OpenSsl, Operation};
-
-/// How long the inner process may take; a self-test and two dozen handshakes take less than a second.
-const TIME_LIMIT: Duration = Duration::from_secs(30);
 
 /// OpenSSL before 3.0.14, 3.1.6 and 3.2.2 writes past a buffer when a list has more names than this.
 const LONGEST_SAFE_LIST: usize = 40;
@@ -93,6 +91,10 @@ pub(super) struct Report {
     pub(super) profiles: Vec<ProfileFacts>,
     /// What a client of this libssl would send: groups offered, groups with a share.
     pub(super) client_offer: (Vec<u16>, Vec<u16>),
+    /// What was printed on standard error meanwhile; added by the outer process.
+    pub(super) stderr: String,
+    /// How the process ended when it did not end well, after it had reported; added by the outer process.
+    pub(super) bad_end: Option<String>,
 }
 
 /// An active provider.
@@ -192,32 +194,25 @@ pub(super) struct Surroundings {
     pub(super) environment: BTreeMap<OsString, OsString>,
     /// User and group to become; none to stay.
     pub(super) user: Option<(u32, u32)>,
+    /// How long the inner process may take.
+    pub(super) time_limit: Duration,
 }
 
 /// Runs the inner process and waits for it, within the time limit.
 pub(super) fn run(request: &Request, surroundings: &Surroundings) -> anyhow::Result<Ending> {
-    let mut command = Command::new("/proc/self/exe");
-    command.args(["doctor", "--inner"]).env_clear().envs(&surroundings.environment);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some((user, group)) = surroundings.user {
-        command.uid(user).gid(group);
-    }
-    let mut child = match command.spawn() {
-        Ok(child) => child,
-        // Without /proc (a bare chroot) the path this program was started by has to do.
-        Err(_) => {
-            let program =
-                std::env::current_exe().or_else(|_| std::env::args_os().next().map(PathBuf::from).ok_or(()));
-            let program = program.map_err(|()| anyhow::anyhow!("can't find my own program file"))?;
-            let mut again = Command::new(program);
-            again.args(["doctor", "--inner"]).env_clear().envs(&surroundings.environment);
-            again.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-            if let Some((user, group)) = surroundings.user {
-                again.uid(user).gid(group);
-            }
-            again.spawn().context("can't start the inner process")?
+    let spawn = |program: &Path| {
+        let mut command = Command::new(program);
+        command.args(["doctor", "--inner"]).env_clear().envs(&surroundings.environment);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        if let Some((user, group)) = surroundings.user {
+            command.uid(user).gid(group);
         }
+        command.spawn()
     };
+    // Without /proc (a bare chroot) the path this program was started by has to do.
+    let mut child = spawn(Path::new("/proc/self/exe"))
+        .or_else(|error| std::env::args_os().next().map_or(Err(error), |name| spawn(Path::new(&name))))
+        .context("can't start the inner process")?;
     let order = serde_json::to_vec(request)?;
     // A child that dies before it reads closes the pipe; how it died says more than that.
     let _ = child.stdin.take().map(|mut stdin| stdin.write_all(&order));
@@ -242,17 +237,14 @@ pub(super) fn run(request: &Request, surroundings: &Surroundings) -> anyhow::Res
         String::from_utf8_lossy(&text).trim().to_owned()
     });
 
-    let deadline = Instant::now() + TIME_LIMIT;
+    let deadline = Instant::now() + surroundings.time_limit;
     let mut step = "starting".to_owned();
     let mut report = None;
     let timed_out = loop {
         match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(Line::Step(name)) => step = name,
-            Ok(Line::Report(found)) => {
-                report = Some(found);
-                // What is left is the library's own exit, which may crash as well.
-                "ending the process".clone_into(&mut step);
-            }
+            // What is left is the library's own exit, which may crash as well.
+            Ok(Line::Report(found)) => report = Some(found),
             Err(mpsc::RecvTimeoutError::Disconnected) => break false,
             Err(mpsc::RecvTimeoutError::Timeout) => break true,
         }
@@ -261,17 +253,26 @@ pub(super) fn run(request: &Request, surroundings: &Surroundings) -> anyhow::Res
         child.kill().context("can't end the inner process")?;
     }
     let status = child.wait()?;
-    if let (Some(report), true) = (report, status.success()) {
-        return Ok(Ending::Reported(report));
-    }
-    let how = match (timed_out, status.signal(), status.code()) {
-        (true, ..) => format!("no end after {} seconds", TIME_LIMIT.as_secs()),
-        (_, Some(signal), _) => format!("killed by {}", signal_name(signal)),
-        (.., code) => format!("exit code {}", code.unwrap_or(-1)),
-    };
     // After a kill a grandchild may hold the pipe open; its words are not worth a wait.
     let stderr = if timed_out { String::new() } else { stderr.join().unwrap_or_default() };
-    Ok(Ending::Died { step, how, stderr })
+    let how = match (timed_out, status.signal(), status.code()) {
+        (true, ..) => {
+            Some(format!("stopped, having found no end in {} seconds", surroundings.time_limit.as_secs()))
+        }
+        (_, Some(signal), _) => Some(format!("killed by {}", signal_name(signal))),
+        (.., Some(0)) => None,
+        (.., code) => Some(format!("ended with exit code {}", code.unwrap_or(-1))),
+    };
+    Ok(match report {
+        Some(mut report) => {
+            report.stderr = stderr;
+            report.bad_end = how;
+            Ending::Reported(report)
+        }
+        None => {
+            Ending::Died { step, how: how.unwrap_or_else(|| "ended without a report".to_owned()), stderr }
+        }
+    })
 }
 
 fn signal_name(signal: i32) -> String {
@@ -528,8 +529,9 @@ fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, fac
             facts.errors.push(format!("{what} fails: {}", errors.join("; ")));
         }
     };
-    let (certificate, key) = throw_away_identity();
-    attempt("setting an ECDSA certificate".to_owned(), server.use_identity(&certificate, &key));
+    for (certificate, key) in throw_away_identities() {
+        attempt("setting a certificate".to_owned(), server.use_identity(&certificate, &key));
+    }
     if let Some(curves) = &profile.curves {
         attempt(format!("ssl_ecdh_curve {curves}"), server.set_groups(curves));
     }
@@ -542,10 +544,17 @@ fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, fac
     }
 }
 
-/// A self-signed P-256 certificate and its key, PEM.
-fn throw_away_identity() -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]);
-    made.map_or_else(|_| Default::default(), |made| (made.cert.pem(), made.signing_key.serialize_pem()))
+/// Self-signed certificates and their keys, PEM: ECDSA P-256, and RSA because TLS 1.2 has key exchanges only with that.
+fn throw_away_identities() -> &'static [(String, String)] {
+    static MADE: LazyLock<Vec<(String, String)>> = LazyLock::new(|| {
+        let keys = [KeyPair::generate(), KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)];
+        let identity = |key: KeyPair| {
+            let parameters = CertificateParams::new(["localhost".to_owned()]).ok()?;
+            Some((parameters.self_signed(&key).ok()?.pem(), key.serialize_pem()))
+        };
+        keys.into_iter().filter_map(Result::ok).filter_map(identity).collect()
+    });
+    &MADE
 }
 
 /// Code point of X25519 (RFC 8446 section 4.2.7).

@@ -65,6 +65,11 @@ impl Judge<'_> {
         self.arguments.application.clone().or_else(|| self.target.application())
     }
 
+    fn suggested_groups(&self, requirements: &[Requirement]) -> &'static str {
+        let version = self.facts.report().map_or("", |report| report.version.as_str());
+        suggested_groups(requirements, Version::parse(version))
+    }
+
     fn requires(&self, requirement: Requirement) -> bool {
         self.arguments.require.contains(&requirement)
     }
@@ -295,6 +300,14 @@ impl Judge<'_> {
             return None;
         }
         findings.ok("libssl", libssl.display().to_string());
+        if let Some(how) = &report.bad_end {
+            findings.warn(
+                "libssl",
+                format!("at the end of its process OpenSSL was {how}"),
+                "a provider does not stand the clean-up at exit; a server may crash when it is stopped: report it to \
+                 whoever made the provider",
+            );
+        }
         if libcrypto.parent() != libssl.parent() {
             findings.warn(
                 "libssl",
@@ -408,7 +421,7 @@ impl Judge<'_> {
         findings.ok("configuration-syntax", format!("{shown} parses"));
         if let Some(configuration) = &report.configuration {
             self.application_section(configuration, findings);
-            self.diagnostics(configuration, findings);
+            self.diagnostics(report, configuration, findings);
             self.provider_section(report, configuration, findings);
             self.properties(report, configuration, findings);
         }
@@ -580,9 +593,16 @@ impl Judge<'_> {
         }
     }
 
-    fn diagnostics(&self, configuration: &Configuration, findings: &mut Findings) {
+    fn diagnostics(&self, report: &Report, configuration: &Configuration, findings: &mut Findings) {
         if configuration.diagnostics() {
             findings.ok("diagnostics", "config_diagnostics = 1");
+            if Version::parse(&report.version) < FIRST_WITH_PROVIDER_SIGNATURES {
+                findings.ok(
+                    "diagnostics",
+                    "but OpenSSL 3.0 starts all the same when a provider can't be loaded (it takes that for no error); a \
+                     post-quantum name in nginx's ssl_ecdh_curve does stop the start then",
+                );
+            }
         } else {
             findings.warn(
                 "diagnostics",
@@ -716,6 +736,25 @@ impl Judge<'_> {
         }
     }
 
+    /// Why the configuration could not be loaded: from OpenSSL's queue, and from standard error, for OpenSSL 3.0 takes a
+    /// provider's failure for success and drops its errors.
+    fn start_errors(&self) -> Vec<String> {
+        match &self.facts.strict {
+            Some(Ending::Reported(strict)) => {
+                let printed = strict.stderr.lines().filter(|line| line.contains("error:"));
+                let printed =
+                    printed.map(|line| line.split_once("error: ").map_or(line, |(_, text)| text).to_owned());
+                let mut errors = strict.start_errors.clone();
+                errors.extend(
+                    printed.filter(|line| !strict.start_errors.iter().any(|error| error.contains(line))),
+                );
+                errors
+            }
+            Some(Ending::Died { how, .. }) => vec![format!("loading the configuration, OpenSSL was {how}")],
+            None => Vec::new(),
+        }
+    }
+
     fn provider_options(&self, entry: &ProviderEntry, report: &Report, findings: &mut Findings) {
         // Other providers have other options.
         if entry.name != "qtls" {
@@ -737,10 +776,9 @@ impl Judge<'_> {
                 },
             );
         }
-        let active = report.providers.iter().any(|provider| provider.name == entry.name);
-        if let (false, Some(Ending::Reported(strict))) = (active, &self.facts.strict) {
-            for error in strict.start_errors.iter().filter(|error| error.contains("option")) {
-                findings.fail(id, error.clone(), format!("correct it in [{}]", entry.section));
+        if !report.providers.iter().any(|provider| provider.name == entry.name) {
+            for error in self.start_errors().into_iter().filter(|error| error.contains("option '")) {
+                findings.fail(id, error, format!("correct it in [{}]", entry.section));
             }
         }
         if findings.status(id) == Status::Skipped {
@@ -777,7 +815,7 @@ impl Judge<'_> {
                     self.provider()
                 ),
                 vec![
-                    format!("add `alg_section = evp_properties` beside `providers = …`, and a section"),
+                    "add `alg_section = evp_properties` beside `providers = …`, and a section".to_owned(),
                     "  [evp_properties]".to_owned(),
                     format!("  default_properties = {wanted}"),
                 ],
@@ -820,13 +858,10 @@ impl Judge<'_> {
                 format!("{} {} {}", provider.title, provider.version, provider.build).trim().to_owned(),
             ),
             None => {
-                let reasons = match &self.facts.strict {
-                    Some(Ending::Reported(strict)) if !strict.start_errors.is_empty() => {
-                        format!(": {}", strict.start_errors.join("; "))
-                    }
-                    Some(Ending::Died { how, .. }) => format!(": loading the configuration, OpenSSL was {how}"),
-                    _ => String::new(),
-                };
+                let mut reasons = self.start_errors().join("; ");
+                if !reasons.is_empty() {
+                    reasons.insert_str(0, ": ");
+                }
                 let active: Vec<&str> = report.providers.iter().map(|provider| provider.name.as_str()).collect();
                 findings.fail(
                     id,
@@ -890,28 +925,22 @@ impl Judge<'_> {
                     list.split([':', ',']).any(meant)
                 })
         };
-        let may_be_native = |winner: &str| winner == "default" && !prefers;
-        let mut served: Vec<(String, Vec<&str>)> = Vec::new();
+        // With `native = yield`, OpenSSL's own implementation is meant to serve where it exists.
+        let is_right = |winner: &str| winner == name || (winner == "default" && !prefers);
+        let mut served: Vec<(String, bool, Vec<&str>)> = Vec::new();
         for group in report.groups.iter().filter(is_meant) {
-            let winners = [group.key_management.as_deref(), group.encapsulation.as_deref()];
-            match winners {
-                [Some(winner), Some(other)] if winner == other && (winner == name || may_be_native(winner)) => {
-                    match served.iter_mut().find(|(known, _)| known == winner) {
-                        Some((_, groups)) => groups.push(&group.name),
-                        None => served.push((winner.to_owned(), vec![&group.name])),
-                    }
-                }
-                [Some(winner), Some(_)] if group.holders.iter().any(|holder| holder == name) => findings.fail(
-                    id,
-                    format!("{} is served by {winner}, although {name} has it too", group.name),
-                    format!("take {winner} out of the configuration, or add default_properties = ?provider={name}"),
-                ),
-                [Some(winner), Some(_)] => findings.warn(
-                    id,
-                    format!("{} is served by {winner}, and {name} does not offer it", group.name),
-                    format!("name it in `groups` of the section of {name} if {name} is to serve it"),
-                ),
-                _ => {}
+            let winners = [&group.key_management, &group.encapsulation]
+                .map(|winner| winner.clone().unwrap_or_default());
+            let [winner, other] = winners;
+            if winner.is_empty() && other.is_empty() {
+                continue;
+            }
+            let right = winner == other && is_right(&winner);
+            let winner = if winner == other || is_right(&other) { winner } else { other };
+            match served.iter_mut().find(|(known, known_right, _)| *known == winner && *known_right == right)
+            {
+                Some((_, _, groups)) => groups.push(&group.name),
+                None => served.push((winner, right, vec![&group.name])),
             }
         }
         if served.is_empty() && findings.status(id) == Status::Skipped {
@@ -921,8 +950,24 @@ impl Judge<'_> {
                 format!("is {name} the right provider? --provider NAME names another"),
             );
         }
-        for (winner, groups) in served {
-            findings.ok(id, format!("{winner} serves {}", groups.join(", ")));
+        let wish = format!("alg_section → default_properties = ?provider={name}");
+        for (winner, right, groups) in served {
+            let found = format!("{winner} serves {}", groups.join(", "));
+            if right {
+                findings.ok(id, found);
+            } else if winner == "default" {
+                findings.fail(
+                    id,
+                    format!("{found}, although {name} is to be preferred"),
+                    format!("add {wish}"),
+                );
+            } else {
+                findings.fail(
+                    id,
+                    format!("{found}, not {name}"),
+                    format!("take {winner} out of the configuration, or put it after {name} and add {wish}"),
+                );
+            }
         }
     }
 
@@ -1084,7 +1129,7 @@ impl Judge<'_> {
                 ),
                 format!(
                     "take the directive out, or write ssl_ecdh_curve {};",
-                    suggested_groups(&self.arguments.require)
+                    self.suggested_groups(&self.arguments.require)
                 ),
             );
         }
@@ -1096,7 +1141,7 @@ impl Judge<'_> {
             findings.ok(id, format!("{label}: {}", names(post_quantum)));
             return;
         }
-        let list = suggested_groups(&self.arguments.require);
+        let list = self.suggested_groups(&self.arguments.require);
         let snippet = vec![
             "name them beside `providers = …`, in the section that openssl_conf names:".to_owned(),
             "  ssl_conf = ssl_sect".to_owned(),
@@ -1174,7 +1219,9 @@ impl Judge<'_> {
                         "OpenSSL before 3.5 never asks for a better share. Browsers send a post-quantum share, so they are not \
                          concerned; for others take the classical groups out of the list (--require require_pqc), or use 3.5"
                     } else {
-                        "put the post-quantum groups first in the list, before a slash: X25519MLKEM768 / X25519"
+                        "put a slash instead of the colon between the post-quantum and the classical groups of the list: from 3.5 \
+                         on a server asks for a better share when the better group stands before a slash, as in \
+                         X25519MLKEM768:SecP256r1MLKEM768/X25519:P-256"
                     },
                 );
             }
@@ -1207,7 +1254,7 @@ impl Judge<'_> {
             };
             let mend = format!(
                 "Groups = {list}   in openssl.cnf, or ssl_ecdh_curve {list};   in nginx",
-                list = suggested_groups(&[*requirement])
+                list = self.suggested_groups(&[*requirement])
             );
             if !excess.is_empty() {
                 findings.fail("mode", format!("{label}: {mode} must not accept {}", names(&excess)), mend);
@@ -1402,12 +1449,15 @@ fn is_later(changed: SystemTime, started: SystemTime) -> bool {
     changed.duration_since(started).is_ok_and(|age| age > CLOCK_TOLERANCE)
 }
 
-/// The list to configure for a mode.
-fn suggested_groups(requirements: &[Requirement]) -> &'static str {
+/// The list to configure for a mode. From 3.5 on a slash makes the server ask for a share of what stands before it.
+fn suggested_groups(requirements: &[Requirement], openssl: Version) -> &'static str {
     let mode = requirements.iter().find(|requirement| **requirement != Requirement::MlDsa);
     match mode {
-        None | Some(Requirement::RequireAny | Requirement::MlDsa) => {
+        None | Some(Requirement::RequireAny | Requirement::MlDsa) if openssl < FIRST_WITH_ML_KEM => {
             "X25519MLKEM768:SecP256r1MLKEM768:X25519:P-256"
+        }
+        None | Some(Requirement::RequireAny | Requirement::MlDsa) => {
+            "X25519MLKEM768:SecP256r1MLKEM768/X25519:P-256"
         }
         Some(Requirement::RequirePqc) => {
             "X25519MLKEM768:SecP256r1MLKEM768:SecP384r1MLKEM1024:MLKEM768:MLKEM1024"
@@ -1479,7 +1529,7 @@ mod tests {
             (Requirement::RequireBoth, &[Kind::Hybrid]),
             (Requirement::PurePqc, &[Kind::PureMlKem]),
         ] {
-            for name in suggested_groups(&[mode]).split(':') {
+            for name in suggested_groups(&[mode], Version::parse("3.0.0")).split(':') {
                 let group = groups::known_groups().into_iter().find(|group| group.name == name).expect(name);
                 assert!(kinds.contains(&group.kind), "{name}");
             }

@@ -73,6 +73,10 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "NAME")]
     application: Option<String>,
 
+    /// How long OpenSSL may take to start and answer; a self-test and two dozen handshakes take less than a second
+    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    time_limit: u32,
+
     /// Print JSON
     #[arg(long)]
     json: bool,

@@ -320,6 +320,21 @@ fn settings_of(directives: &[Directive], build: &Build) -> Settings {
         }
     }
     let mut settings = Settings::default();
+    if listeners.is_empty() {
+        // No TLS server yet: what http {} sets will count for the first one.
+        let http =
+            directives.iter().find(|directive| directive.words.first().is_some_and(|word| word == "http"));
+        settings.profiles.extend(http.map(|http| {
+            let Scope { curves, protocols, commands } = Scope::default().within(&http.block);
+            let protocols = Some(protocols.unwrap_or_else(|| build.default_protocols()));
+            Profile {
+                label: format!("a TLS server in nginx's http {{}} ({})", http.place),
+                curves,
+                protocols,
+                commands,
+            }
+        }));
+    }
     let mut seen: Vec<&str> = Vec::new();
     for listener in &listeners {
         if seen.contains(&listener.address.as_str()) {

@@ -141,13 +141,11 @@ impl Target {
         if profiles.is_empty() {
             profiles.push(match self.nginx() {
                 Some(build) => Profile {
-                    label: "an nginx server without settings of its own".to_owned(),
+                    label: "an nginx server".to_owned(),
                     protocols: Some(build.default_protocols()),
                     ..Profile::default()
                 },
-                None => {
-                    Profile { label: "a server without settings of its own".to_owned(), ..Profile::default() }
-                }
+                None => Profile { label: "a plain server".to_owned(), ..Profile::default() },
             });
         }
         profiles
