@@ -6,6 +6,12 @@ CARGO ?= cargo
 help: ## What there is to make
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+demo: ## Post-quantum TLS by an unmodified nginx, on this machine, now
+	@demo/run.sh
+
+demo-stop: ## End the demo's nginx
+	@demo/run.sh stop
+
 build: ## dist/qtls.so and dist/qtls
 	$(CARGO) build --release -p qtls-provider
 	$(CARGO) build --release -p qtls-cli
@@ -25,4 +31,4 @@ bench: ## Measure both sides in one run; writes docs/benchmarks.md
 lint: ## Format, clippy, licences and sources of dependencies
 	tests/lint.sh
 
-.PHONY: help build test test-full bench lint
+.PHONY: help demo demo-stop build test test-full bench lint
