@@ -1,6 +1,6 @@
 /* Times key exchange operations through EVP as libssl calls them: the provider qtls against libcrypto's own, in one run.
  *
- *   operations ROUNDS MILLISECONDS     with OPENSSL_CONF activating default and qtls (native = prefer)
+ *   operations ROUNDS MILLISECONDS OPENSSL.CNF     the file activates default and qtls (native = prefer)
  *
  * In each round every operation is repeated for that long by one side and then by the other, so that what else the
  * machine does strikes both. Times are this thread's CPU time. Three operations are timed, each with the contexts that
@@ -29,6 +29,8 @@ static const char *const operation_names[OPERATIONS] = {"key generation", "encap
 
 enum { QTLS, OWN, LIBOQS, SIDES };
 static const char *const properties[] = {"provider=qtls", "provider=default"};
+/* Each side has a library context of its own: in ours, OpenSSL's own hybrids would take their ML-KEM half from us. */
+static OSSL_LIB_CTX *libraries[] = {NULL, NULL};
 
 static const char *const algorithms[] = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024",
                                          "ML-KEM-512",     "ML-KEM-768",        "ML-KEM-1024"};
@@ -36,6 +38,7 @@ enum { ALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]), ROUNDS_MAX = 100
 
 /* What one side works on; made once, before anything is timed. */
 struct side {
+    OSSL_LIB_CTX *library;
     const char *algorithm, *property;
     EVP_PKEY *key;
     unsigned char *share, *ciphertext, *secret;
@@ -58,7 +61,7 @@ struct side {
 static EVP_PKEY *generate(const struct side *side)
 {
     EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, side->algorithm, side->property);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(side->library, side->algorithm, side->property);
     REQUIRE(context && EVP_PKEY_keygen_init(context) == 1 && EVP_PKEY_keygen(context, &key) == 1);
     EVP_PKEY_CTX_free(context);
     return key;
@@ -77,11 +80,11 @@ static void encapsulation(struct side *side)
 {
     EVP_PKEY *peer = NULL;
     size_t ciphertext = 0, secret = 0;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, side->algorithm, side->property);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(side->library, side->algorithm, side->property);
     REQUIRE(context && EVP_PKEY_paramgen_init(context) == 1 && EVP_PKEY_paramgen(context, &peer) == 1);
     EVP_PKEY_CTX_free(context);
     REQUIRE(EVP_PKEY_set1_encoded_public_key(peer, side->share, side->share_bytes) == 1);
-    context = EVP_PKEY_CTX_new_from_pkey(NULL, peer, side->property);
+    context = EVP_PKEY_CTX_new_from_pkey(side->library, peer, side->property);
     REQUIRE(context && EVP_PKEY_encapsulate_init(context, NULL) == 1);
     REQUIRE(EVP_PKEY_encapsulate(context, NULL, &ciphertext, NULL, &secret) == 1);
     REQUIRE(ciphertext == side->ciphertext_bytes && secret == side->secret_bytes);
@@ -94,7 +97,7 @@ static void decapsulation(struct side *side)
 {
     unsigned char found[128];
     size_t secret = 0;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, side->key, side->property);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(side->library, side->key, side->property);
     REQUIRE(context && EVP_PKEY_decapsulate_init(context, NULL) == 1);
     REQUIRE(EVP_PKEY_decapsulate(context, NULL, &secret, side->ciphertext, side->ciphertext_bytes) == 1);
     REQUIRE(secret <= sizeof(found));
@@ -150,11 +153,12 @@ static void prepare(struct side *side, int which, const char *algorithm)
 #endif
         return;
     }
+    side->library = libraries[which];
     side->property = properties[which];
     side->key = generate(side);
     side->share_bytes = EVP_PKEY_get1_encoded_public_key(side->key, &side->share);
     REQUIRE(side->share_bytes > 0);
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(NULL, side->key, side->property);
+    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_pkey(side->library, side->key, side->property);
     REQUIRE(context && EVP_PKEY_encapsulate_init(context, NULL) == 1);
     REQUIRE(EVP_PKEY_encapsulate(context, NULL, &side->ciphertext_bytes, NULL, &side->secret_bytes) == 1);
     EVP_PKEY_CTX_free(context);
@@ -215,12 +219,14 @@ int main(int argc, char **argv)
     static struct side sides[ALGORITHMS][SIDES];
     int rounds = argc > 1 ? atoi(argv[1]) : 0;
     double budget = argc > 2 ? atof(argv[2]) * 1e3 : 0;
-    if (rounds < 1 || rounds > ROUNDS_MAX || budget <= 0) {
-        fprintf(stderr, "usage: operations ROUNDS MILLISECONDS\n");
+    if (argc != 4 || rounds < 1 || rounds > ROUNDS_MAX || budget <= 0) {
+        fprintf(stderr, "usage: operations ROUNDS MILLISECONDS OPENSSL.CNF\n");
         return 2;
     }
-    REQUIRE(OPENSSL_init_crypto(OPENSSL_INIT_LOAD_CONFIG, NULL) == 1);
-    REQUIRE(OSSL_PROVIDER_available(NULL, "qtls") && OSSL_PROVIDER_available(NULL, "default"));
+    REQUIRE((libraries[QTLS] = OSSL_LIB_CTX_new()) && (libraries[OWN] = OSSL_LIB_CTX_new()));
+    REQUIRE(OSSL_LIB_CTX_load_config(libraries[QTLS], argv[3]) == 1);
+    REQUIRE(OSSL_PROVIDER_available(libraries[QTLS], "qtls"));
+    REQUIRE(OSSL_PROVIDER_load(libraries[OWN], "default"));
 
     for (int a = 0; a < ALGORITHMS; a++) {
         for (int side = 0; side < SIDES; side++) {

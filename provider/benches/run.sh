@@ -41,4 +41,4 @@ module = $inside/qtls.so
 activate = 1
 native = prefer
 CONF
-chroot "$root" env OPENSSL_CONF="$inside/openssl.cnf" "$inside/operations" "$rounds" "$milliseconds"
+chroot "$root" env -u OPENSSL_CONF "$inside/operations" "$rounds" "$milliseconds" "$inside/openssl.cnf"
