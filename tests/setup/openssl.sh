@@ -24,12 +24,15 @@ make_openssl() {
     cd "$work/build"
     # The run path makes its programs, and what links to it, find these libraries and no other.
     perl "$work/source/Configure" --prefix="$prefix" --libdir=lib --openssldir="$prefix/ssl" \
-        shared no-tests no-legacy no-dtls no-srp "-Wl,-rpath,$prefix/lib"
-    make -s -j"$(nproc)" build_sw
-    make -s install_sw DESTDIR="$work/destination"
-    mkdir -p "$work/destination$prefix/ssl"
-    cp "$work/source/apps/openssl.cnf" "$work/destination$prefix/ssl/"
-    mv "$work/destination$prefix"/* "$out/"
+        shared no-tests no-legacy no-dtls no-srp LDFLAGS="-Wl,-rpath,$prefix/lib" CFLAGS=-O1
+    # Not `build_sw`: that compiles everything once more for the static libraries.
+    make -s -j"$(nproc)" build_generated
+    make -s -j"$(nproc)" libcrypto.so libssl.so apps/openssl
+    mkdir -p "$out"/{bin,lib,ssl,include/openssl}
+    cp apps/openssl "$out/bin/"
+    cp -P libcrypto.so* libssl.so* "$out/lib/"
+    cp "$work"/source/include/openssl/*.h include/openssl/*.h "$out/include/openssl/"
+    cp "$work/source/apps/openssl.cnf" "$out/ssl/"
     LD_LIBRARY_PATH=$out/lib "$out/bin/openssl" version | grep -F "OpenSSL $version "
 }
 
