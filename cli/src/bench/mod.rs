@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -35,7 +36,7 @@ Examples:
 
 A --conf is NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]; OPENSSL_CNF - is the
 system's own file, the group X25519MLKEM768 when left out. Each gets an nginx with one worker on a free port, kept
-on one core while the clients keep to the others; rounds go round all configurations, so that noise hits all alike.
+on one core while the clients keep to the others; they take turns every 50 handshakes, so that noise hits all alike.
 CPU is the worker's own time in the kernel and outside of it, for one handshake from accept to close; the ratio is
 to the first configuration in the same round, the median of all rounds. Every handshake is checked to have used the
 group asked for.
@@ -87,6 +88,9 @@ pub struct Arguments {
     json: bool,
 }
 
+/// Handshakes in a row with one server before the next one has its turn.
+const SLICE: usize = 50;
+
 /// One row of the comparison: a server, a group, and where to read its CPU time.
 struct Subject {
     name: String,
@@ -125,7 +129,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
 }
 
 fn running_server(arguments: &Arguments, target: &Target) -> anyhow::Result<Vec<Subject>> {
-    let address = target.resolve(std::time::Duration::from_secs(10))?;
+    let address = target.resolve(Duration::from_secs(10))?;
     let server_name = ServerName::try_from(target.host.clone())
         .map_err(|_| anyhow!("\"{}\" is neither a DNS name nor an address", target.host))?;
     cpu_nanoseconds(&arguments.pid)?;
@@ -225,16 +229,12 @@ fn measure(arguments: &Arguments, subjects: &[Subject], stop: &AtomicBool) -> an
     }
     let mut samples: Vec<Vec<Vec<Sample>>> =
         subjects.iter().map(|_| kinds.iter().map(|_| Vec::new()).collect()).collect();
-    for round in 0..arguments.rounds as usize {
-        for turn in 0..subjects.len() {
-            // Each round starts with another configuration, so that none always follows the same one.
-            let index = (round + turn) % subjects.len();
-            for (kind_index, kind) in kinds.iter().enumerate() {
-                let subject = &subjects[index];
-                progress.set_message(format!("{}, {kind:?}, round {}", subject.name, round + 1));
-                subject.prepare(*kind)?;
-                let sample = subject.round(*kind, count, &progress, stop)?;
-                samples[index][kind_index].push(sample);
+    for round in 0..arguments.rounds {
+        for (kind_index, kind) in kinds.iter().enumerate() {
+            progress.set_message(format!("{kind:?}, round {} of {}", round + 1, arguments.rounds));
+            let round = interleaved(subjects, *kind, count, &progress, stop)?;
+            for (samples, sample) in samples.iter_mut().zip(round) {
+                samples[kind_index].push(sample);
             }
         }
     }
@@ -254,6 +254,34 @@ fn measure(arguments: &Arguments, subjects: &[Subject], stop: &AtomicBool) -> an
         }
     }
     Ok(measured)
+}
+
+/// One round of every subject, in slices that take turns: what else happens on the machine hits all of them alike.
+fn interleaved(
+    subjects: &[Subject],
+    kind: Kind,
+    count: usize,
+    progress: &ProgressBar,
+    stop: &AtomicBool,
+) -> anyhow::Result<Vec<Sample>> {
+    let mut samples = vec![Sample::default(); subjects.len()];
+    for subject in subjects {
+        subject.prepare(kind)?;
+    }
+    let mut done = 0;
+    for turn in 0.. {
+        let slice = SLICE.min(count - done);
+        if slice == 0 {
+            break;
+        }
+        for position in 0..subjects.len() {
+            // Each turn starts with another subject, so that none always follows the same one.
+            let index = (turn + position) % subjects.len();
+            samples[index].add(subjects[index].round(kind, slice, progress, stop)?);
+        }
+        done += slice;
+    }
+    Ok(samples)
 }
 
 impl Subject {
@@ -278,8 +306,8 @@ impl Subject {
             .with_context(|| format!("measuring \"{}\"", self.name))?;
         // The clients have seen the server close every connection, so it has nothing left to do for them.
         let spent = cpu_nanoseconds(&self.workers)?.saturating_sub(before);
-        let cpu_us = (!self.workers.is_empty()).then(|| spent as f64 / 1000.0 / count as f64);
-        Ok(Sample { cpu_us, took: round.took, latencies: round.latencies })
+        let cpu = (!self.workers.is_empty()).then(|| Duration::from_nanos(spent));
+        Ok(Sample { cpu, took: round.took, latencies: round.latencies })
     }
 }
 

@@ -9,12 +9,25 @@ use super::load::Kind;
 use crate::style::{BOLD, DIM, WARN, paint, thousands};
 
 /// What one round of one configuration brought.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Worker CPU for one handshake in microseconds; none when no process is known.
-    pub(crate) cpu_us: Option<f64>,
+    /// Worker CPU for all of its handshakes; none when no process is known.
+    pub(crate) cpu: Option<Duration>,
     pub(crate) took: Duration,
     pub(crate) latencies: Vec<Duration>,
+}
+
+impl Sample {
+    pub(crate) fn add(&mut self, more: Self) {
+        self.cpu = more.cpu.map(|cpu| self.cpu.unwrap_or_default() + cpu);
+        self.took += more.took;
+        self.latencies.extend(more.latencies);
+    }
+
+    /// Worker CPU for one handshake in microseconds.
+    fn cpu_us(&self) -> Option<f64> {
+        Some(self.cpu?.as_secs_f64() * 1e6 / self.latencies.len() as f64)
+    }
 }
 
 /// One configuration and kind of handshake.
@@ -62,7 +75,7 @@ impl Measured {
         kind: Kind,
         samples: Vec<Sample>,
     ) -> Self {
-        let rounds_us: Option<Vec<f64>> = samples.iter().map(|sample| sample.cpu_us).collect();
+        let rounds_us: Option<Vec<f64>> = samples.iter().map(Sample::cpu_us).collect();
         let rates: Vec<f64> =
             samples.iter().map(|sample| sample.latencies.len() as f64 / sample.took.as_secs_f64()).collect();
         let mut latencies: Vec<f64> = samples
@@ -244,7 +257,7 @@ mod tests {
 
     fn measured(name: &str, rounds: &[f64]) -> Measured {
         let samples = rounds.iter().map(|cpu| Sample {
-            cpu_us: Some(*cpu),
+            cpu: Some(Duration::from_secs_f64(cpu * 100.0 / 1e6)),
             took: Duration::from_secs(1),
             latencies: vec![Duration::from_millis(1); 100],
         });
@@ -285,9 +298,23 @@ mod tests {
     }
 
     #[test]
+    fn slices_add_up_to_a_round() {
+        let slice = |cpu| Sample {
+            cpu: Some(Duration::from_micros(cpu)),
+            took: Duration::from_millis(5),
+            latencies: vec![Duration::from_millis(1); 2],
+        };
+        let mut round = Sample::default();
+        round.add(slice(100));
+        round.add(slice(300));
+        assert_eq!(round.cpu_us(), Some(100.0));
+        assert_eq!((round.took, round.latencies.len()), (Duration::from_millis(10), 4));
+    }
+
+    #[test]
     fn the_table_says_when_cpu_time_is_not_known() {
         let samples = vec![Sample {
-            cpu_us: None,
+            cpu: None,
             took: Duration::from_secs(1),
             latencies: vec![Duration::from_millis(1)],
         }];
