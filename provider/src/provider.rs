@@ -104,7 +104,7 @@ impl Provider {
     pub(crate) fn require_self_test(&self, row: usize) -> Result<(), Problem> {
         match self.options.self_test {
             SelfTest::Off => Ok(()),
-            SelfTest::OnDemand | SelfTest::OnLoad => self.self_tests.require(row, |_| self.observer(row)),
+            SelfTest::OnDemand | SelfTest::OnLoad => self.self_tests.require(row, || self.observer(row)),
         }
     }
 
@@ -114,7 +114,7 @@ impl Provider {
     /// The first failure; the others were run too.
     pub(crate) fn run_self_tests(&self) -> Result<(), Problem> {
         let results: Vec<_> =
-            (0..KEM_ALGORITHMS.len()).map(|row| self.self_tests.run(row, |_| self.observer(row))).collect();
+            (0..KEM_ALGORITHMS.len()).map(|row| self.self_tests.run(row, || self.observer(row))).collect();
         results.into_iter().collect()
     }
 
@@ -123,7 +123,7 @@ impl Provider {
         !self.self_tests.any_failed()
     }
 
-    /// The options and self-tests in words, for `qtls doctor`.
+    /// The option `native`, as the configuration spells it.
     pub(crate) fn describe_native(&self) -> &'static str {
         match self.options.native {
             Native::Yield => "yield",

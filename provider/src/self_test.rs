@@ -1,6 +1,6 @@
 //! Known answers, computed before an algorithm's first use or when the provider is loaded.
 
-use crate::problem::Problem;
+use crate::problem::{Problem, Reason};
 use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, KnownAnswerObserver, run_known_answer};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -37,11 +37,11 @@ impl SelfTests {
     /// Makes sure that the algorithm's self-test was run and passed; one that failed stays failed.
     ///
     /// # Errors
-    /// [`crate::problem::Reason::SelfTestFailed`].
+    /// [`Reason::SelfTestFailed`].
     pub(crate) fn require(
         &self,
         row: usize,
-        observer: impl FnOnce(&'static KemAlgorithm) -> Box<dyn KnownAnswerObserver>,
+        observer: impl FnOnce() -> Box<dyn KnownAnswerObserver>,
     ) -> Result<(), Problem> {
         if self.state(row) == State::NotRun {
             let _only_one = self.running.lock();
@@ -58,14 +58,14 @@ impl SelfTests {
     /// Runs the algorithm's self-test again, whatever is known of it. A failure sticks.
     ///
     /// # Errors
-    /// [`crate::problem::Reason::SelfTestFailed`].
+    /// [`Reason::SelfTestFailed`].
     pub(crate) fn run(
         &self,
         row: usize,
-        observer: impl FnOnce(&'static KemAlgorithm) -> Box<dyn KnownAnswerObserver>,
+        observer: impl FnOnce() -> Box<dyn KnownAnswerObserver>,
     ) -> Result<(), Problem> {
         let algorithm = &KEM_ALGORITHMS[row];
-        let result = run_known_answer(algorithm, &mut *observer(algorithm));
+        let result = run_known_answer(algorithm, &mut *observer());
         let state = if result.is_ok() { State::Passed } else { State::Failed };
         self.states[row].fetch_max(state as u8, Ordering::AcqRel);
         match (result, self.state(row)) {
@@ -78,7 +78,7 @@ impl SelfTests {
 
 fn failed_before(algorithm: &KemAlgorithm) -> Problem {
     Problem::new(
-        crate::problem::Reason::SelfTestFailed,
+        Reason::SelfTestFailed,
         format!(
             "{} is disabled in this process because its self-test failed; the log has the first failure. Restart, and \
              replace the module or the machine if it fails again",

@@ -41,7 +41,7 @@ unsafe extern "C" fn new(context: *mut c_void) -> *mut c_void {
 
 unsafe extern "C" fn free(operation: *mut c_void) {
     // SAFETY: libcrypto frees what `new` or `duplicate` lent, once.
-    guard(None, "kem_freectx", (), || Ok(unsafe { reclaim::<KemOperation>(operation) }));
+    unsafe { reclaim::<KemOperation>("kem_freectx", operation) }
 }
 
 unsafe extern "C" fn duplicate(operation: *mut c_void) -> *mut c_void {

@@ -64,7 +64,7 @@ unsafe extern "C" fn new<const ROW: usize>(context: *mut c_void) -> *mut c_void 
 
 unsafe extern "C" fn free(key: *mut c_void) {
     // SAFETY: libcrypto frees what `new`, `generation_run` or `duplicate` lent, once.
-    guard(None, "keymgmt_free", (), || Ok(unsafe { reclaim::<Key>(key) }));
+    unsafe { reclaim::<Key>("keymgmt_free", key) }
 }
 
 unsafe extern "C" fn generation_new<const ROW: usize>(
@@ -137,7 +137,7 @@ unsafe extern "C" fn generation_run(
 
 unsafe extern "C" fn generation_free(generation: *mut c_void) {
     // SAFETY: libcrypto frees what `generation_new` lent, once.
-    guard(None, "keymgmt_gen_cleanup", (), || Ok(unsafe { reclaim::<Generation>(generation) }));
+    unsafe { reclaim::<Generation>("keymgmt_gen_cleanup", generation) }
 }
 
 unsafe extern "C" fn get_params(key: *mut c_void, params: *mut Param) -> c_int {

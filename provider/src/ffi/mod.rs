@@ -51,13 +51,18 @@ unsafe fn borrow_mut<'a, T>(object: *mut std::ffi::c_void) -> Option<&'a mut T> 
     unsafe { object.cast::<T>().as_mut() }
 }
 
+/// Takes an object back and drops it.
+///
 /// # Safety
 /// `object` is null or came from [`lend`] with the same `T`; it is never used again.
-unsafe fn reclaim<T>(object: *mut std::ffi::c_void) {
-    if !object.is_null() {
-        // SAFETY: the caller's promise.
-        drop(unsafe { Box::from_raw(object.cast::<T>()) });
-    }
+unsafe fn reclaim<T>(entry: &'static str, object: *mut std::ffi::c_void) {
+    guard::guard(None, entry, (), || {
+        if !object.is_null() {
+            // SAFETY: the caller's promise.
+            drop(unsafe { Box::from_raw(object.cast::<T>()) });
+        }
+        Ok(())
+    });
 }
 
 /// A share of the provider that a context handed to libcrypto as `provctx`.
