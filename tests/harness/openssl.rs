@@ -162,6 +162,13 @@ impl OpensslClient {
         });
         let connected = text.contains("Verify return code: 0 (ok)")
             && (text.contains("New, TLSv1") || text.contains("Reused, TLSv1"));
+        // A crash at exit, after all went well, is a failure too.
+        ensure!(
+            output.status.success() || !connected,
+            "s_client ended with {}:\n{}",
+            output.status,
+            excerpt(&text)
+        );
         let alpn = value("ALPN protocol: ").map(str::to_owned);
         Ok(ClientRun { connected, group, alpn, text })
     }

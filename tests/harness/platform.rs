@@ -54,7 +54,7 @@ pub static DEBIAN_13: Platform = Platform {
 };
 /// Debian sid: OpenSSL 3.6, nginx 1.30, HAProxy 3.2, PostgreSQL 18, curl.
 pub static DEBIAN_SID: Platform = Platform {
-    name: "Debian sid (OpenSSL 3.6)",
+    name: "Debian sid (OpenSSL 3.6 or newer)",
     version: (3, 6),
     home: Home::Root("sid"),
     openssl: "/usr/bin/openssl",
@@ -63,7 +63,7 @@ pub static DEBIAN_SID: Platform = Platform {
 };
 /// Debian experimental: OpenSSL 4.0, no server but `s_server`.
 pub static OPENSSL_4_0: Platform = Platform {
-    name: "OpenSSL 4.0",
+    name: "Debian experimental (OpenSSL 4.0)",
     version: (4, 0),
     home: Home::Root("experimental"),
     openssl: "/usr/bin/openssl",
