@@ -1,8 +1,9 @@
 //! Headless Chromium, driven over its DevTools protocol.
 
-use std::{fs, net::TcpStream, process::Command, time::Duration};
+use std::{fs, io::ErrorKind, net::TcpStream, process::Command, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tungstenite::{Message, WebSocket};
 
@@ -13,9 +14,8 @@ pub struct Browser {
     socket: WebSocket<TcpStream>,
     session: Option<String>,
     last_id: u64,
-    // After the socket, so that the connection is closed before the process is ended.
     process: Process,
-    _profile: tempfile::TempDir,
+    profile: tempfile::TempDir,
 }
 
 /// What the browser says of the connection that a page came over.
@@ -63,7 +63,7 @@ impl Browser {
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         let (socket, _) = tungstenite::client(format!("ws://127.0.0.1:{port}{path}"), stream)
             .map_err(|error| anyhow::anyhow!("DevTools handshake: {error}"))?;
-        let mut browser = Browser { socket, session: None, last_id: 0, process, _profile: profile };
+        let mut browser = Browser { socket, session: None, last_id: 0, process, profile };
         let target = browser.call("Target.createTarget", json!({"url": "about:blank"}))?;
         let attach = json!({"targetId": target["targetId"], "flatten": true});
         let session = browser.call("Target.attachToTarget", attach)?;
@@ -138,6 +138,22 @@ impl Browser {
             if let Message::Text(text) = self.socket.read().context("waiting for Chromium")? {
                 return Ok(serde_json::from_str(text.as_str())?);
             }
+        }
+    }
+}
+
+impl Drop for Browser {
+    fn drop(&mut self) {
+        drop(self.process.stop(Signal::TERM));
+        // Its helper processes may still write there when it has ended.
+        let removed = wait_for("the removal of Chromium's profile", || {
+            Ok(match fs::remove_dir_all(self.profile.path()) {
+                Err(error) if error.kind() == ErrorKind::DirectoryNotEmpty => None,
+                outcome => Some(outcome),
+            })
+        });
+        if let Err(error) | Ok(Err(error)) = removed.map(|outcome| outcome.map_err(Into::into)) {
+            eprintln!("{}: {error:#}", self.profile.path().display());
         }
     }
 }
