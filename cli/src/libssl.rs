@@ -263,9 +263,30 @@ pub(crate) struct Handshake {
     pub(crate) errors: Vec<String>,
 }
 
+/// `OSSL_LIB_CTX_get_conf_diagnostics` and `OSSL_LIB_CTX_set_conf_diagnostics`, there from 3.4 on.
+struct DiagnosticsSwitch {
+    get: unsafe extern "C" fn(Opaque) -> c_int,
+    set: unsafe extern "C" fn(Opaque, c_int),
+}
+
+impl DiagnosticsSwitch {
+    fn find(handles: &[Handle]) -> Option<Self> {
+        let get = find_symbol(handles, "OSSL_LIB_CTX_get_conf_diagnostics").ok()?;
+        let set = find_symbol(handles, "OSSL_LIB_CTX_set_conf_diagnostics").ok()?;
+        // SAFETY: the addresses are those of the functions of these names, declared so in <openssl/crypto.h>.
+        unsafe {
+            Some(Self {
+                get: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Opaque) -> c_int>(get),
+                set: std::mem::transmute::<*mut c_void, unsafe extern "C" fn(Opaque, c_int)>(set),
+            })
+        }
+    }
+}
+
 /// A loaded OpenSSL.
 pub(crate) struct OpenSsl {
     functions: Functions,
+    diagnostics: Option<DiagnosticsSwitch>,
     version: String,
     /// OpenSSL is asked from one thread only: its error queue is per thread.
     _one_thread: std::marker::PhantomData<Cell<()>>,
@@ -298,7 +319,10 @@ impl OpenSsl {
         let handles = [loader(libcrypto)?, loader(libssl)?];
         let version = version_of(&handles).map_err(LoadError::Loader)?;
         match Functions::find(&handles) {
-            Ok(functions) => Ok(Self { functions, version, _one_thread: std::marker::PhantomData }),
+            Ok(functions) => {
+                let diagnostics = DiagnosticsSwitch::find(&handles);
+                Ok(Self { functions, diagnostics, version, _one_thread: std::marker::PhantomData })
+            }
             Err(_) => Err(LoadError::TooOld(version)),
         }
     }
@@ -527,6 +551,23 @@ impl OpenSsl {
         // SAFETY: TLS_method gives a static object.
         let raw = unsafe { (self.functions.SSL_CTX_new)((self.functions.TLS_method)()) };
         if raw.is_null() { None } else { Some(Context { library: self, raw }) }
+    }
+
+    /// The same, but a configuration with errors does not keep it from being made. With `config_diagnostics` newer
+    /// versions refuse every context then, and nothing could be tried any more.
+    pub(crate) fn lenient_context(&self) -> Option<Context<'_>> {
+        let Some(switch) = &self.diagnostics else { return self.context() };
+        // SAFETY: a null library context is the default one.
+        let before = unsafe {
+            let before = (switch.get)(null_mut());
+            (switch.set)(null_mut(), 0);
+            before
+        };
+        let context = self.context();
+        // SAFETY: as above.
+        unsafe { (switch.set)(null_mut(), before) };
+        self.take_errors();
+        context
     }
 
     fn memory(&self) -> Opaque {

@@ -59,7 +59,7 @@ impl Configuration {
     }
 
     /// A value of the section a program starts from.
-    fn from_start(&self, application: Option<&str>, key: &str) -> Option<&str> {
+    fn at_start(&self, application: Option<&str>, key: &str) -> Option<&str> {
         let (_, section) = self.start(application)?;
         let pairs = self.section(&section)?;
         pairs.iter().rev().find(|(name, _)| skip_dot(name) == key).map(|(_, value)| value.as_str())
@@ -67,7 +67,7 @@ impl Configuration {
 
     /// The providers a program is told to load, in order.
     pub(super) fn providers(&self, application: Option<&str>) -> Vec<ProviderEntry> {
-        let section = self.from_start(application, "providers").and_then(|name| self.section(name));
+        let section = self.at_start(application, "providers").and_then(|name| self.section(name));
         let entry = |(key, section): &(String, String)| {
             let mut entry = ProviderEntry {
                 name: skip_dot(key).to_owned(),
@@ -84,18 +84,18 @@ impl Configuration {
 
     /// Whether the `providers` key names a section that exists.
     pub(super) fn names_missing_provider_section(&self, application: Option<&str>) -> Option<&str> {
-        self.from_start(application, "providers").filter(|name| self.section(name).is_none())
+        self.at_start(application, "providers").filter(|name| self.section(name).is_none())
     }
 
     /// `default_properties` of the algorithm section.
     pub(super) fn default_properties(&self, application: Option<&str>) -> Option<&str> {
-        let section = self.from_start(application, "alg_section")?;
+        let section = self.at_start(application, "alg_section")?;
         self.get(section, "default_properties")
     }
 
     /// The list of groups every new context gets: where it stands, and the list.
     pub(super) fn groups(&self, application: Option<&str>) -> Option<(String, String)> {
-        let names = self.from_start(application, "ssl_conf")?;
+        let names = self.at_start(application, "ssl_conf")?;
         let section = self.get(names, "system_default")?;
         let is_groups = |key: &str| super::inner::is_groups_command(skip_dot(key));
         let (key, value) = self.section(section)?.iter().rev().find(|(key, _)| is_groups(key))?;

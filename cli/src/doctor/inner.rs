@@ -362,7 +362,7 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
         .collect();
 
     step("asking for ML-DSA");
-    report.ml_dsa = openssl.context().is_some_and(|context| context.set_signature_schemes("mldsa65"));
+    report.ml_dsa = openssl.lenient_context().is_some_and(|context| context.set_signature_schemes("mldsa65"));
     openssl.take_errors();
 
     step("making a client's first message");
@@ -408,7 +408,7 @@ fn examine_groups(openssl: &OpenSsl, providers: &[ProviderFacts]) -> Vec<GroupFa
                 key_management: openssl.who_serves(Operation::KeyManagement, name, ""),
                 encapsulation: openssl.who_serves(Operation::Encapsulation, name, ""),
                 holders: holders.collect(),
-                accepted: openssl.context().is_some_and(|context| context.set_groups(group.name)),
+                accepted: openssl.lenient_context().is_some_and(|context| context.set_groups(group.name)),
             };
             openssl.take_errors();
             facts
@@ -454,7 +454,7 @@ pub(super) fn is_groups_command(name: &str) -> bool {
 fn examine_list(openssl: &OpenSsl, version: &str, origin: String, value: String) -> ListFacts {
     let names = names_in_list(&value);
     let too_long = names.len() > LONGEST_SAFE_LIST && super::version::Version::parse(version) < (3, 3, 0);
-    let accepted = !too_long && openssl.context().is_some_and(|context| context.set_groups(&value));
+    let accepted = !too_long && openssl.lenient_context().is_some_and(|context| context.set_groups(&value));
     let mut unknown = Vec::new();
     let mut repeated = Vec::new();
     for (index, entry) in names.iter().enumerate() {
@@ -464,7 +464,7 @@ fn examine_list(openssl: &OpenSsl, version: &str, origin: String, value: String)
         {
             repeated.push(name.to_owned());
         }
-        let taken = openssl.context().is_some_and(|context| context.set_groups(name));
+        let taken = openssl.lenient_context().is_some_and(|context| context.set_groups(name));
         if !taken && !entry.optional && !entry.removed {
             unknown.push(name.to_owned());
         }
@@ -488,7 +488,7 @@ fn examine_profile(openssl: &OpenSsl, profile: &Profile, report: &Report) -> Pro
     step(&format!("a handshake with {}", profile.label));
     let ours = report.groups.iter().filter(|group| group.accepted);
     let offer: Vec<&str> = ours.map(|group| group.name.as_str()).collect();
-    if let Some(client) = openssl.context() {
+    if let Some(client) = openssl.lenient_context() {
         client.set_versions(0, 0);
         client.set_options(VERSION_OPTIONS.iter().map(|(_, bit)| bit).sum(), 0);
         if client.set_groups(&offer.join(":")) {
@@ -530,7 +530,7 @@ fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, fac
         }
     };
     for (certificate, key) in throw_away_identities() {
-        attempt("setting a certificate".to_owned(), server.use_identity(&certificate, &key));
+        attempt("setting a certificate".to_owned(), server.use_identity(certificate, key));
     }
     if let Some(curves) = &profile.curves {
         attempt(format!("ssl_ecdh_curve {curves}"), server.set_groups(curves));

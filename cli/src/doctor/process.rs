@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
-use std::os::unix::fs::MetadataExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -11,6 +11,21 @@ use anyhow::Context as _;
 
 /// `AT_SECURE` of the auxiliary vector (`<linux/auxvec.h>`).
 const AT_SECURE: u64 = 23;
+
+/// Variables looked for in memory: those that decide what OpenSSL and the loader do, and two that nearly every
+/// process has, which tell that the place was found.
+const VARIABLES: [&str; 7] = [
+    "OPENSSL_CONF",
+    "OPENSSL_MODULES",
+    "OPENSSL_CONF_INCLUDE",
+    "LD_LIBRARY_PATH",
+    "LD_PRELOAD",
+    "PATH",
+    "LANG",
+];
+
+/// The copy is made at the start of the process, in its heap; a larger region is something else's.
+const LARGEST_REGION: usize = 64 << 20;
 
 /// A process by its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,25 +52,83 @@ impl Process {
         std::fs::read(&file).with_context(|| format!("can't read {}", file.display()))
     }
 
-    /// Its program file.
+    /// Its program file, and the name that the file had when it was started.
     ///
     /// # Errors
     /// When there is no such process, or it is not ours to look at.
-    pub(super) fn program(self) -> anyhow::Result<PathBuf> {
+    pub(super) fn program(self) -> anyhow::Result<(PathBuf, String)> {
         let link = self.file("exe");
         let path = std::fs::read_link(&link).with_context(|| format!("can't read {}", link.display()))?;
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = name.trim_end_matches(" (deleted)").to_owned();
+        // In a mount name space of its own the process names its program differently.
+        let named = self.arguments().into_iter().next().map(PathBuf::from);
+        let identity = |path: &Path| std::fs::metadata(path).map(|data| (data.dev(), data.ino())).ok();
+        let same = |path: &PathBuf| {
+            path.is_absolute() && identity(path).is_some() && identity(path) == identity(&link)
+        };
         // After an upgrade the old file is reachable through /proc only.
-        Ok(if path.exists() { path } else { link })
+        let path = [Some(path), named].into_iter().flatten().find(same).unwrap_or(link);
+        Ok((path, name))
     }
 
-    /// The environment it was started with.
-    pub(super) fn environment(self) -> anyhow::Result<BTreeMap<OsString, OsString>> {
+    /// The environment it was started with, and whether it was found in its memory.
+    ///
+    /// nginx writes its title over the place that `/proc/PID/environ` shows, after it has copied the variables
+    /// (`ngx_init_setproctitle`), so that only the copy is left.
+    ///
+    /// # Errors
+    /// When it may not be read, or is not to be found.
+    pub(super) fn environment(self) -> anyhow::Result<(BTreeMap<OsString, OsString>, bool)> {
         let bytes = self.read("environ")?;
-        let pairs = bytes.split(|byte| *byte == 0).filter_map(|pair| {
-            let at = pair.iter().position(|byte| *byte == b'=')?;
-            Some((OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(pair[at + 1..].to_vec())))
-        });
-        Ok(pairs.collect())
+        let environment = parse_environment(&bytes);
+        if !environment.is_empty() || bytes.is_empty() {
+            return Ok((environment, false));
+        }
+        let found = self.environment_in_memory().context("can't read its memory; run doctor as root")?;
+        if found.is_empty() {
+            anyhow::bail!(
+                "process {0} has overwritten its environment, and no copy of it is left; name its unit, --unit NAME \
+                 (systemctl status {0}), or its openssl.cnf, --conf FILE without --pid",
+                self.0
+            );
+        }
+        Ok((found, true))
+    }
+
+    /// The variables that matter, as they stand somewhere in its writable memory.
+    fn environment_in_memory(self) -> anyhow::Result<BTreeMap<OsString, OsString>> {
+        let maps = String::from_utf8_lossy(&self.read("maps")?).into_owned();
+        let memory = std::fs::File::open(self.file("mem"))?;
+        let mut found = BTreeMap::new();
+        for line in maps.lines().filter(|line| line.contains(" rw-p ") && !line.contains("[stack]")) {
+            let range = line.split_whitespace().next().and_then(|range| range.split_once('-'));
+            let Some((start, end)) = range else { continue };
+            let (Ok(start), Ok(end)) = (u64::from_str_radix(start, 16), u64::from_str_radix(end, 16)) else {
+                continue;
+            };
+            let length = usize::try_from(end.saturating_sub(start)).unwrap_or(0);
+            if length > LARGEST_REGION {
+                continue;
+            }
+            let mut bytes = vec![0; length];
+            // A region may have gone since.
+            if memory.read_exact_at(&mut bytes, start).is_err() {
+                continue;
+            }
+            for text in bytes.split(|byte| *byte == 0).filter(|text| text.len() < 4096) {
+                for name in VARIABLES {
+                    if let Some(value) =
+                        text.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
+                    {
+                        found
+                            .entry(OsString::from(name))
+                            .or_insert_with(|| OsString::from_vec(value.to_vec()));
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Its command line.
@@ -168,6 +241,14 @@ impl Process {
     }
 }
 
+fn parse_environment(bytes: &[u8]) -> BTreeMap<OsString, OsString> {
+    let pairs = bytes.split(|byte| *byte == 0).filter_map(|pair| {
+        let at = pair.iter().position(|byte| *byte == b'=').filter(|at| *at > 0)?;
+        Some((OsString::from_vec(pair[..at].to_vec()), OsString::from_vec(pair[at + 1..].to_vec())))
+    });
+    pairs.collect()
+}
+
 /// `7f1-7f2 r--p 00000000 fe:01 1234   /path/lib.so (deleted)`.
 fn parse_mapping(line: &str) -> Option<Mapping> {
     let mut fields = line.splitn(6, ' ');
@@ -187,7 +268,7 @@ mod tests {
         let age = this.start_time().unwrap().elapsed().unwrap();
         assert!(age < Duration::from_secs(600), "{age:?}");
         assert_eq!(this.is_secure(), Some(false));
-        assert_eq!(this.program().unwrap(), std::env::current_exe().unwrap());
+        assert_eq!(this.program().unwrap().0, std::env::current_exe().unwrap());
         assert!(
             this.mappings().unwrap().iter().any(|mapping| mapping.path.to_string_lossy().contains("libc.so"))
         );

@@ -56,21 +56,34 @@ impl Target {
     pub(super) fn find(arguments: &Arguments) -> anyhow::Result<Self> {
         let unit = arguments.unit.as_deref().map(Unit::find).transpose()?;
         let process = arguments.pid.map(|pid| Process(pid).master());
+        if let Some(process) = process.filter(|process| process.has_other_root()) {
+            bail!(
+                "process {0} lives in another file system (a container or a chroot), where files have other names; run \
+                 doctor in there: cp qtls /proc/{0}/root/tmp/ and then nsenter --target {0} --all /tmp/qtls doctor --pid \
+                 N, N being its number in there (of a container often 1)",
+                process.0
+            );
+        }
         let command = match (&process, &unit) {
             (Some(process), _) => process.arguments(),
             (None, Some(unit)) => unit.command()?,
             (None, None) => Vec::new(),
         };
-        let program = match (&arguments.program, &process, command.first()) {
-            (Some(program), ..) => program.clone(),
-            (None, Some(process), _) => process.program()?,
-            (None, None, Some(program)) => PathBuf::from(program),
-            (None, None, None) => default_program()?,
+        let (program, name) = match (&arguments.program, &process, command.first()) {
+            (Some(program), ..) => (program.clone(), None),
+            (None, Some(process), _) => process.program().map(|(program, name)| (program, Some(name)))?,
+            (None, None, Some(program)) => (PathBuf::from(program), None),
+            (None, None, None) => (default_program()?, None),
         };
         let program = find_program(&program)?;
+        let is_nginx = Build::is_nginx(name.as_deref().map_or(program.as_path(), Path::new));
 
         let (mut environment, environment_of) = match (&process, &unit) {
-            (Some(process), _) => (process.environment()?, format!("process {}", process.0)),
+            (Some(process), _) => {
+                let (environment, from_memory) = process.environment()?;
+                let note = if from_memory { ", from its memory" } else { "" };
+                (environment, format!("process {}{note}", process.0))
+            }
             (None, Some(unit)) => (unit.environment()?, unit.name.clone()),
             (None, None) => (std::env::vars_os().collect(), "this shell".to_owned()),
         };
@@ -89,7 +102,7 @@ impl Target {
             SCRUBBED.iter().for_each(|name| drop(environment.remove(OsStr::new(name))));
         }
 
-        let build = Build::is_nginx(&program).then(|| Build::ask(&program, &environment));
+        let build = is_nginx.then(|| Build::ask(&program, &environment));
         let settings = build.as_ref().and_then(|build| build.as_ref().ok()).and_then(|build| {
             let file = match (&arguments.nginx_conf, option_of(&command, "-c")) {
                 (Some(file), _) => file.clone(),
@@ -159,7 +172,7 @@ impl Target {
 
     /// How to set a variable where this program gets its environment from.
     pub(super) fn how_to_set(&self, assignment: &str) -> Vec<String> {
-        match (&self.unit, Build::is_nginx(&self.program)) {
+        match (&self.unit, self.build.is_some()) {
             (Some(unit), _) => vec![
                 format!("systemctl edit {}   and add the two lines", unit.name),
                 "  [Service]".to_owned(),

@@ -1,0 +1,241 @@
+//! `qtls doctor` beside the real programs: Debian's nginx on OpenSSL 3.0, 3.5 and 3.6, OpenSSL 3.0.2, 3.4.1 and 4.0,
+//! and a running nginx.
+
+use std::fs;
+use std::process::{Command, Output};
+
+use anyhow::{Context as _, Result, ensure};
+use qtls_tests::nginx::{Nginx, Server, Setup};
+use qtls_tests::openssl_conf::{Native, OpensslConf};
+use qtls_tests::platform::{
+    DEBIAN_12, DEBIAN_13, DEBIAN_SID, NGINX_ON_3_4_1, OPENSSL_3_0_2, OPENSSL_3_4_1, OPENSSL_4_0, Platform,
+    WorkDir,
+};
+use serde_json::Value;
+
+/// What doctor reports.
+struct Report(Value);
+
+impl Report {
+    fn of(output: &Output) -> Result<Self> {
+        let report = serde_json::from_slice(&output.stdout);
+        Ok(Self(report.with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?))
+    }
+
+    fn finding(&self, id: &str) -> (String, String) {
+        let findings = self.0["findings"].as_array().expect("findings");
+        let finding = findings.iter().find(|finding| finding["id"] == id).expect(id);
+        let found = finding["found"].as_array().expect("lines");
+        let lines: Vec<&str> = found
+            .iter()
+            .chain(finding["mend"].as_array().expect("lines"))
+            .filter_map(Value::as_str)
+            .collect();
+        (finding["status"].as_str().expect("a status").to_owned(), lines.join("\n"))
+    }
+
+    #[track_caller]
+    fn says(&self, id: &str, status: &str, text: &str) -> &Self {
+        let (found_status, found) = self.finding(id);
+        assert_eq!(found_status, status, "{id}: {found}");
+        assert!(found.contains(text), "{id}: \"{text}\" is not in: {found}");
+        self
+    }
+
+    fn nothing_wrong(&self) -> &Self {
+        for finding in self.0["findings"].as_array().expect("findings") {
+            assert_ne!(finding["status"], "fail", "{finding:#}");
+        }
+        self
+    }
+}
+
+/// Puts qtls where the platform's programs see it, and returns a command of it.
+fn doctor(platform: &Platform, place: &WorkDir) -> Result<Command> {
+    let program = place.outside("qtls");
+    // By another process: a program that a thread of ours has open for writing while another thread forks is "busy".
+    let copied =
+        Command::new("install").args(["-m", "755", env!("CARGO_BIN_EXE_qtls")]).arg(&program).status()?;
+    ensure!(copied.success(), "install: {copied}");
+    let mut command = if platform.is_chroot() {
+        platform.command(&place.inside("qtls"))?
+    } else {
+        let mut command = Command::new(program);
+        command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        command
+    };
+    command.args(["doctor", "--json"]);
+    Ok(command)
+}
+
+/// Examines a program of a platform with a configuration.
+fn examine(platform: &Platform, program: &str, conf: &OpensslConf, arguments: &[&str]) -> Result<Report> {
+    let place = WorkDir::new(platform)?;
+    let file = place.write_openssl_conf("openssl.cnf", conf)?;
+    let program = if platform.is_chroot() {
+        program.to_owned()
+    } else {
+        platform.home()?.join(program).to_str().context("a path in UTF-8")?.to_owned()
+    };
+    let output =
+        doctor(platform, &place)?.args(["--program", &program, "--conf", &file]).args(arguments).output()?;
+    Report::of(&output)
+}
+
+/// Every OpenSSL there is, each by a program linked to it.
+const PROGRAMS: [(&Platform, &str, &str); 7] = [
+    (&OPENSSL_3_0_2, "bin/openssl", "OpenSSL 3.0.2 "),
+    (&DEBIAN_12, "/usr/sbin/nginx", "OpenSSL 3.0."),
+    (&OPENSSL_3_4_1, "bin/openssl", "OpenSSL 3.4.1 "),
+    (&NGINX_ON_3_4_1, "sbin/nginx", "OpenSSL 3.4.1 "),
+    (&DEBIAN_13, "/usr/sbin/nginx", "OpenSSL 3.5."),
+    (&DEBIAN_SID, "/usr/sbin/nginx", "OpenSSL 3.6."),
+    (&OPENSSL_4_0, "/usr/bin/openssl", "OpenSSL 4.0."),
+];
+
+#[test]
+fn a_right_setup_is_right_on_every_version() -> Result<()> {
+    for (platform, program, version) in PROGRAMS {
+        let conf = OpensslConf::new().groups("X25519MLKEM768:SecP256r1MLKEM768");
+        let report = examine(platform, program, &conf, &["--require", "require_both"])?;
+        report
+            .says("openssl-version", "ok", version)
+            .says("provider-active", "ok", "Q-TLS")
+            .says("group-lists", "ok", "X25519MLKEM768")
+            .says("handshake", "ok", "X25519MLKEM768")
+            .says("key-share", "ok", "asks such a client for X25519MLKEM768")
+            .says("mode", "ok", "require_both holds");
+        let server = if platform.has_native_groups() { "default serves" } else { "qtls serves" };
+        report.says("shadowing", "ok", server);
+        let (status, found) = report.finding("libssl");
+        ensure!(status == "ok", "{}: {found}", platform.name);
+    }
+    Ok(())
+}
+
+#[test]
+fn prefer_takes_over_only_with_its_property() -> Result<()> {
+    for (platform, program, _) in PROGRAMS.iter().filter(|(platform, ..)| platform.has_native_groups()) {
+        let conf = OpensslConf::new().groups("X25519MLKEM768");
+        let alone = conf.clone().provider_line("native = prefer");
+        examine(platform, program, &alone, &[])?
+            .says("properties", "fail", "default_properties = ?provider=qtls")
+            .says("shadowing", "fail", "default serves X25519MLKEM768");
+        examine(platform, program, &conf.native(Native::Prefer), &[])?
+            .says("properties", "ok", "?provider=qtls")
+            .says("shadowing", "ok", "qtls serves X25519MLKEM768")
+            .says("handshake", "ok", "X25519MLKEM768");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_classical_share_stays_classical_before_3_5_and_from_then_on_where_no_slash_says_otherwise() -> Result<()>
+{
+    for (platform, program, _) in PROGRAMS {
+        let report = examine(platform, program, &OpensslConf::new().groups("X25519MLKEM768:X25519"), &[])?;
+        if report.finding("tls-1-3").0 == "fail" {
+            // nginx 1.22 without a configuration of its own.
+            continue;
+        }
+        let mend = if platform.has_native_groups() { "put a slash" } else { "never asks for a better share" };
+        report.says("key-share", "warn", mend);
+        if platform.has_native_groups() {
+            let slash = OpensslConf::new().groups("X25519MLKEM768/X25519");
+            examine(platform, program, &slash, &[])?.says(
+                "key-share",
+                "ok",
+                "asks such a client for X25519MLKEM768",
+            );
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_default_list_has_post_quantum_groups_from_3_5_on_only() -> Result<()> {
+    for (platform, program, _) in [PROGRAMS[2], PROGRAMS[4], PROGRAMS[6]] {
+        let report = examine(platform, program, &OpensslConf::new(), &[])?;
+        if platform.has_native_groups() {
+            report.nothing_wrong().says("groups-configured", "ok", "X25519MLKEM768");
+        } else {
+            report.says("groups-configured", "fail", "only when they are named");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn ml_dsa_certificates_need_3_2_and_a_provider_that_has_them() -> Result<()> {
+    let conf = OpensslConf::without_provider();
+    let ask = |row: usize| {
+        let (platform, program, _) = PROGRAMS[row];
+        examine(platform, program, &conf, &["--require", "ml-dsa"])
+    };
+    ask(0)?.says("openssl-version", "fail", "need OpenSSL 3.2");
+    ask(2)?.says("openssl-version", "fail", "mldsa65");
+    ask(4)?.says("openssl-version", "ok", "ML-DSA signatures are there");
+    Ok(())
+}
+
+#[test]
+fn names_in_lists_are_judged_by_the_rules_of_their_version() -> Result<()> {
+    for (platform, program, _) in [PROGRAMS[0], PROGRAMS[2], PROGRAMS[5]] {
+        let report = examine(platform, program, &OpensslConf::new().groups("x25519mlkem768"), &[])?;
+        if platform.has_native_groups() {
+            report.says("group-lists", "ok", "x25519mlkem768");
+        } else {
+            report.says("group-lists", "fail", "write X25519MLKEM768");
+        }
+    }
+    let optional = OpensslConf::new().groups("?nosuchgroup:X25519MLKEM768");
+    let (platform, program, _) = PROGRAMS[2];
+    examine(platform, program, &optional, &[])?.says("group-lists", "ok", "?nosuchgroup");
+    let (platform, program, _) = PROGRAMS[0];
+    examine(platform, program, &optional, &[])?.says("group-lists", "fail", "rejects");
+    Ok(())
+}
+
+#[test]
+fn a_running_nginx_is_examined_by_its_process_and_from_outside() -> Result<()> {
+    for platform in [&DEBIAN_12, &DEBIAN_13] {
+        let servers = vec![Server::groups("X25519MLKEM768:X25519").lines("ssl_protocols TLSv1.3;")];
+        let nginx = Nginx::start(platform, &Setup::new(OpensslConf::new(), servers))?;
+        let place = nginx.directory();
+        doctor(platform, place)?;
+        let examine = || -> Result<Report> {
+            let mut command = platform.command_with_proc(&place.inside("qtls"))?;
+            command.args(["doctor", "--json", "--pid", &nginx.master().to_string()]);
+            command.args(["--connect", &format!("127.0.0.1:{}", nginx.port(0))]);
+            Report::of(&command.output()?)
+        };
+        let report = examine()?;
+        report
+            .nothing_wrong()
+            .says("running-process", "ok", "started after the last change")
+            .says("configuration-read", "ok", "named by OPENSSL_CONF of process")
+            .says("server-settings", "ok", "ssl_ecdh_curve")
+            .says("handshake", "ok", "X25519MLKEM768")
+            .says("outside", "warn", "takes an X25519 share");
+        // A worker's number leads to the same master.
+        let worker = nginx.workers()?[0].to_string();
+        let mut command = platform.command_with_proc(&place.inside("qtls"))?;
+        let output = command.args(["doctor", "--json", "--pid", &worker]).output()?;
+        Report::of(&output)?.says("configuration-read", "ok", "named by OPENSSL_CONF of process");
+
+        let conf = place.outside("openssl.cnf");
+        let text = fs::read_to_string(&conf)?;
+        fs::write(&conf, text + "# touched\n")?;
+        examine()?.says("running-process", "fail", "openssl.cnf was changed after process");
+
+        // Another file system: said, not guessed.
+        let output = Command::new(env!("CARGO_BIN_EXE_qtls"))
+            .args(["doctor", "--pid", &nginx.master().to_string()])
+            .output()?;
+        ensure!(output.status.code() == Some(2), "exit code {:?}", output.status.code());
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        ensure!(message.contains("run doctor in there"), "{message}");
+        nginx.quit()?;
+    }
+    Ok(())
+}
