@@ -120,7 +120,12 @@ make_certificate() {
 configure() {
     port=$(free_port 8443)
     application=$(free_port $((port + 1)))
-    sed -e "s|/usr/local/lib/qtls/qtls.so|$PWD/dist/qtls.so|" openssl-cnf/with-system.cnf >"$demo/openssl.cnf"
+    local file=with-system.cnf
+    if env -u OPENSSL_CONF openssl list -kem-algorithms 2>/dev/null | grep -q X25519MLKEM768; then
+        file=prefer.cnf
+        say "This OpenSSL has X25519MLKEM768 itself; here Q-TLS takes it over (native = prefer)"
+    fi
+    sed -e "s|/usr/local/lib/qtls/qtls.so|$PWD/dist/qtls.so|" "openssl-cnf/$file" >"$demo/openssl.cnf"
     sed -e "s|/etc/nginx/tls/|$demo/|" -e "s|listen 443 |listen 127.0.0.1:$port |" \
         -e "s|http://127.0.0.1:8080;|http://127.0.0.1:$application;|" nginx-conf/require_any.conf >"$demo/site.conf"
     sed -e "s|/var/log/nginx/|$demo/|" nginx-conf/log.conf >"$demo/log.conf"
@@ -147,6 +152,7 @@ http {
     }
     server {
         listen 127.0.0.1:$application;
+        access_log off;
         location / {
             default_type text/plain;
             return 200 "Hello over \$http_x_tls_protocol, key exchange \$group\n";
@@ -170,7 +176,7 @@ start_nginx() {
     version=$("$nginx" -v 2>&1 | sed 's/.*: //')
     say "Starting the unmodified $nginx ($version) with OPENSSL_CONF=$demo/openssl.cnf"
     OPENSSL_CONF=$demo/openssl.cnf quietly start.log "$nginx" -p "$demo/" -e "$demo/error.log" -c "$demo/nginx.conf" ||
-        fail "nginx did not start, its reason is above" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf"
+        fail "nginx did not start, its reason is above" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
     local attempt
     for attempt in $(seq 100); do
         (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
@@ -184,7 +190,7 @@ show() {
     local status=0
     dist/qtls probe "localhost:$port" --ca "$demo/server.pem" | tee "$demo/probe.txt" | sed 's/^/   /' || status=$?
     if [ "$status" != 0 ] || ! grep -q 'X25519MLKEM768 negotiated' "$demo/probe.txt"; then
-        fail "X25519MLKEM768 was not negotiated" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf"
+        fail "X25519MLKEM768 was not negotiated" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
     fi
 
     say "A client of yesterday, which knows no post-quantum group: openssl s_client -groups X25519:P-256"
@@ -201,14 +207,14 @@ say_what_next() {
 
 == Done: $version on $(openssl version | cut -d' ' -f1,2) speaks X25519MLKEM768, and nobody is locked out.
 
-It goes on running. Type next:
-   OPENSSL_CONF=$demo/openssl.cnf curl --cacert $demo/server.pem https://localhost:$port/
-   curl --cacert $demo/server.pem --curves X25519 https://localhost:$port/
-   cat $demo/tls.log                       # what nginx logged of each request
-   dist/qtls probe localhost:$port --groups X25519
-   dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf
+It goes on running. Type next, in $PWD:
+   OPENSSL_CONF=target/demo/openssl.cnf curl --cacert target/demo/server.pem https://localhost:$port/
+   curl --cacert target/demo/server.pem --curves X25519 https://localhost:$port/
+   cat target/demo/tls.log                                # what nginx logged of each request
+   dist/qtls probe localhost:$port --groups X25519         # as a classical client
+   dist/qtls doctor --nginx ${nginx#"$PWD/"} --conf target/demo/openssl.cnf --nginx-conf target/demo/nginx.conf
    dist/qtls --help
-Your own gateway: docs/install.md. What ran here: $demo/nginx.conf and $demo/openssl.cnf
+Your own gateway: docs/install.md. What runs here: target/demo/nginx.conf and target/demo/openssl.cnf
 Stop it with: make demo-stop
 TEXT
 }
