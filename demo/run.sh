@@ -177,12 +177,11 @@ start_nginx() {
     say "Starting the unmodified $nginx ($version) with OPENSSL_CONF=$demo/openssl.cnf"
     OPENSSL_CONF=$demo/openssl.cnf quietly start.log "$nginx" -p "$demo/" -e "$demo/error.log" -c "$demo/nginx.conf" ||
         fail "nginx did not start, its reason is above" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
-    local attempt
-    for attempt in $(seq 100); do
-        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && return
-        sleep 0.05
-    done
-    fail "nginx does not answer on port $port" "look at target/demo/error.log"
+    # Its sockets are open before the command returns, its process id is written after that.
+    until_true running || fail "nginx ended at once" "look at target/demo/error.log"
+    # OpenSSL goes on without a module that it can't load.
+    grep -qF "$PWD/dist/qtls.so" "/proc/$(running)/maps" ||
+        fail "nginx runs, but without qtls.so" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
 }
 
 show() {
@@ -226,15 +225,22 @@ running() {
         tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$demo/nginx.conf" && echo "$pid"
 }
 
-stop_quietly() {
-    local pid attempt
-    pid=$(running) || return 0
-    kill -QUIT "$pid" || fail "process $pid, the demo's nginx, may not be ended by this user" "stop it as the user that started it"
-    for attempt in $(seq 200); do
-        [ -d "/proc/$pid" ] || return 0
+has_ended() { [ ! -d "/proc/$1" ]; }
+
+# until_true COMMAND...: asks it for ten seconds.
+until_true() {
+    local end=$((SECONDS + 10))
+    until "$@" >/dev/null; do
+        [ "$SECONDS" -lt "$end" ] || return 1
         sleep 0.05
     done
-    fail "nginx, process $pid, still serves a connection" "close it, or: kill $pid"
+}
+
+stop_quietly() {
+    local pid
+    pid=$(running) || return 0
+    kill -QUIT "$pid" || fail "process $pid, the demo's nginx, may not be ended by this user" "stop it as the user that started it"
+    until_true has_ended "$pid" || fail "nginx, process $pid, still serves a connection" "close it, or: kill $pid"
 }
 
 stop() {
