@@ -428,6 +428,28 @@ fn an_environment_that_the_kernel_distrusts_is_ignored_as_openssl_ignores_it() {
 }
 
 #[test]
+fn file_capabilities_make_the_environment_distrusted_for_all_but_root() {
+    if !rustix::process::geteuid().is_root() {
+        // Only root may give a file capabilities.
+        return;
+    }
+    let place = Place::new();
+    let program = stand_in(&place, "nginx/1.26.0", "");
+    // VFS_CAP_REVISION_2 with the effective bit, then CAP_NET_BIND_SERVICE (10) permitted (<linux/capability.h>).
+    let words: [u32; 5] = [0x0200_0001, 1 << 10, 0, 0, 0];
+    let value: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+    rustix::fs::setxattr(&program, "security.capability", &value, rustix::fs::XattrFlags::empty()).unwrap();
+    let conf = place.right();
+    let environment = format!("Environment=OPENSSL_CONF={}", conf.display());
+    let service = unit(&place, &program, &format!("User=nobody\n{environment}"));
+    let outcome = Doctor::bare().args(&["--unit", service.to_str().unwrap()]).run();
+    outcome.says("environment-ignored", "fail", "it has file capabilities", "setcap -r");
+    let outcome = Doctor::of(program.to_str().unwrap()).conf(&conf).run();
+    outcome.says("environment-ignored", "warn", "started by any user but root", "setcap -r");
+    outcome.says("configuration-read", "ok", "", "");
+}
+
+#[test]
 fn the_units_environment_counts_and_not_the_one_that_was_prepared() {
     let place = Place::new();
     let program = stand_in(&place, "nginx/1.26.0", "");
@@ -924,6 +946,30 @@ fn nginxs_own_groups_and_protocols_override_and_are_found() {
         .args(&["--nginx-conf", "/no/such/nginx.conf"])
         .run();
     missing.says("server-settings", "warn", "can't be read", "--nginx-conf FILE");
+}
+
+#[test]
+fn a_list_that_another_program_sets_by_itself_can_be_told() {
+    let place = Place::new();
+    let judge = |groups: &str| Doctor::of("openssl").conf(&place.right()).args(&["--groups", groups]).run();
+    judge("X25519:P-256")
+        .says(
+            "server-settings",
+            "fail",
+            "the program's own list, a plain server (X25519:P-256) replaces the groups",
+            "",
+        )
+        .says("handshake", "fail", "was negotiated although", "");
+    judge("X25519MLKEM768").says("server-settings", "ok", "includes post-quantum groups", "");
+}
+
+#[test]
+fn an_nginx_that_does_not_answer_is_not_waited_for() {
+    let place = Place::new();
+    let program = place.path("nginx");
+    compile("#include <unistd.h>\nint main(void) { for (;;) pause(); }", &program, &[]);
+    let outcome = Doctor::of(program.to_str().unwrap()).run();
+    outcome.says("program", "warn", "does not end within 10 seconds", "can be run here by hand");
 }
 
 #[test]

@@ -10,6 +10,8 @@ use object::elf;
 use object::read::elf::{Dyn as _, FileHeader, ProgramHeader as _, SectionHeader as _};
 use object::{Endianness, FileKind};
 
+use super::bounded;
+
 /// A program file.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Program {
@@ -118,13 +120,9 @@ pub(super) fn libraries(
     // `--list` stops at the first library that is missing; with the variable, as ldd(1) uses it, the loader lists
     // them all. Neither runs the program.
     let ask = |option: &[&str], variable: &[(&str, &str)]| {
-        Command::new(interpreter)
-            .args(option)
-            .arg(path)
-            .env_clear()
-            .envs(environment)
-            .envs(variable.iter().copied())
-            .output()
+        let mut command = Command::new(interpreter);
+        command.args(option).arg(path).env_clear().envs(environment).envs(variable.iter().copied());
+        bounded::output(&mut command)
             .with_context(|| format!("can't run the dynamic loader {}", interpreter.display()))
     };
     let mut output = ask(&["--list"], &[])?;

@@ -437,7 +437,7 @@ fn configured_lists(report: &Report, request: &Request) -> Vec<(String, String)>
     }
     for profile in &request.profiles {
         if let Some(value) = &profile.curves {
-            lists.push((format!("ssl_ecdh_curve, {}", profile.label), value.clone()));
+            lists.push((format!("{}, {}", profile.own_list(), profile.label), value.clone()));
         }
         for (name, value) in profile.commands.iter().filter(|(name, _)| is_groups_command(name)) {
             lists.push((format!("ssl_conf_command {name}, {}", profile.label), value.clone()));
@@ -533,7 +533,7 @@ fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, fac
         attempt("setting a certificate".to_owned(), server.use_identity(certificate, key));
     }
     if let Some(curves) = &profile.curves {
-        attempt(format!("ssl_ecdh_curve {curves}"), server.set_groups(curves));
+        attempt(format!("{} {curves}", profile.own_list()), server.set_groups(curves));
     }
     for (name, value) in &profile.commands {
         // A certificate of the real server is not needed here, and may be readable only to it.

@@ -4,6 +4,7 @@
 //! library in a process of its own, [`inner`]), and only then judged ([`judge`]) into one finding for each row of the
 //! table in [`checks`].
 
+mod bounded;
 mod checks;
 mod configuration;
 mod elf;
@@ -48,6 +49,10 @@ pub(crate) struct Arguments {
     /// nginx's own configuration, where it is not the one nginx reads by default
     #[arg(long, value_name = "FILE")]
     nginx_conf: Option<PathBuf>,
+
+    /// The list of groups the program sets by itself, as HAProxy's `curves` and PostgreSQL's `ssl_groups` do
+    #[arg(long, value_name = "LIST")]
+    groups: Option<String>,
 
     /// Look at a running process: its program, environment and user
     #[arg(long, value_name = "PID", value_parser = clap::value_parser!(u32).range(1..))]

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, bail};
 use serde::{Deserialize, Serialize};
 
+use super::bounded;
 use super::version::Version;
 
 /// Since this version nginx asks OpenSSL for the section `nginx` before `openssl_conf`.
@@ -26,6 +27,14 @@ pub(super) struct Profile {
     pub(super) protocols: Option<Vec<String>>,
     /// `ssl_conf_command`s, in order.
     pub(super) commands: Vec<(String, String)>,
+}
+
+impl Profile {
+    /// What the program's own list of groups is called.
+    pub(super) fn own_list(&self) -> &'static str {
+        // Only nginx sets the protocols of every context.
+        if self.protocols.is_some() { "ssl_ecdh_curve" } else { "the program's own list" }
+    }
 }
 
 /// What `nginx -V` tells.
@@ -50,12 +59,7 @@ impl Build {
 
     /// Runs `nginx -V`, which reads no configuration.
     pub(super) fn ask(program: &Path, environment: &BTreeMap<OsString, OsString>) -> anyhow::Result<Self> {
-        let output = Command::new(program)
-            .arg("-V")
-            .env_clear()
-            .envs(environment)
-            .stdin(Stdio::null())
-            .output()
+        let output = bounded::output(Command::new(program).arg("-V").env_clear().envs(environment))
             .with_context(|| format!("can't run {} -V", program.display()))?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         Self::parse(&text).with_context(|| format!("{} -V says: {}", program.display(), text.trim()))

@@ -42,6 +42,8 @@ pub(super) struct Target {
     pub(super) build: Option<anyhow::Result<Build>>,
     /// What nginx's configuration sets.
     pub(super) settings: Option<anyhow::Result<Settings>>,
+    /// The list of `--groups`.
+    own_groups: Option<String>,
     /// The file of `--conf`.
     pub(super) wanted_configuration: Option<PathBuf>,
     /// Why the environment is distrusted, if it is.
@@ -121,6 +123,7 @@ impl Target {
             unit,
             build,
             settings,
+            own_groups: arguments.groups.clone(),
             wanted_configuration: arguments.conf.clone(),
             secure,
         })
@@ -152,14 +155,14 @@ impl Target {
         let configured = self.settings.as_ref().and_then(|settings| settings.as_ref().ok());
         let mut profiles = configured.map(|settings| settings.profiles.clone()).unwrap_or_default();
         if profiles.is_empty() {
-            profiles.push(match self.nginx() {
-                Some(build) => Profile {
-                    label: "an nginx server".to_owned(),
-                    protocols: Some(build.default_protocols()),
-                    ..Profile::default()
-                },
-                None => Profile { label: "a plain server".to_owned(), ..Profile::default() },
+            profiles.push(Profile {
+                label: if self.build.is_some() { "an nginx server" } else { "a plain server" }.to_owned(),
+                protocols: self.nginx().map(Build::default_protocols),
+                ..Profile::default()
             });
+        }
+        if let Some(groups) = &self.own_groups {
+            profiles.iter_mut().for_each(|profile| profile.curves = Some(groups.clone()));
         }
         profiles
     }

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
+use super::bounded;
+
 /// Where units lie, strongest first (systemd.unit(5)); `SYSTEMD_UNIT_PATH` replaces it.
 const UNIT_PATH: [&str; 5] = [
     "/etc/systemd/system",
@@ -220,7 +222,7 @@ fn split_words(line: &str) -> Vec<String> {
 
 /// What `systemctl` prints, none when it fails: no systemd, or no such unit.
 fn systemctl(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("systemctl").args(arguments).output().ok()?;
+    let output = bounded::output(Command::new("systemctl").args(arguments)).ok()?;
     (output.status.success() && !output.stdout.is_empty())
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
 }
