@@ -37,8 +37,8 @@ Examples:
 A --conf is NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]; OPENSSL_CNF - is the
 system's own file, the group X25519MLKEM768 when left out. Each gets an nginx with one worker on a free port, kept
 on one core while the clients keep to the others; they take turns every 50 handshakes, so that noise hits all alike.
-CPU is the worker's own time in the kernel and outside of it, for one handshake from accept to close; the ratio is
-to the first configuration in the same round, the median of all rounds. Every handshake is checked to have used the
+CPU is the worker's own time, in the kernel and outside of it, for one handshake from accept to close; the ratio is
+to the first configuration in the same turn, the median of all turns. Every handshake is checked to have used the
 group asked for.
 
 Exit code: 0 measured, 2 error.")]
@@ -77,8 +77,8 @@ pub struct Arguments {
     /// Connections open at once
     #[arg(long, value_name = "N", default_value = "4", value_parser = clap::value_parser!(u32).range(1..=256))]
     connections: u32,
-    /// Measure only full or only resumed handshakes
-    #[arg(long, value_name = "KIND")]
+    /// Measure only these handshakes
+    #[arg(long, value_name = "full|resumed", hide_possible_values = true)]
     only: Option<Kind>,
     /// Let server and clients run on any core
     #[arg(long)]
@@ -89,7 +89,7 @@ pub struct Arguments {
 }
 
 /// Handshakes in a row with one server before the next one has its turn.
-const SLICE: usize = 50;
+const TURN: usize = 50;
 
 /// One row of the comparison: a server, a group, and where to read its CPU time.
 struct Subject {
@@ -219,12 +219,12 @@ fn measure(arguments: &Arguments, subjects: &[Subject], stop: &AtomicBool) -> an
     let total =
         u64::from(arguments.rounds) * u64::from(arguments.handshakes) * (subjects.len() * kinds.len()) as u64;
     let progress = progress_bar(total)?;
-    // One short round each before the first counts: caches, page faults, first allocations.
+    // One short turn each before the first counts: caches, page faults, first allocations.
     for subject in subjects {
         for kind in &kinds {
             progress.set_message(format!("warming up {}", subject.name));
             subject.prepare(*kind)?;
-            subject.round(*kind, count.min(200), &ProgressBar::hidden(), stop)?;
+            subject.turn(*kind, count.min(200), &ProgressBar::hidden(), stop)?;
         }
     }
     let mut samples: Vec<Vec<Vec<Sample>>> =
@@ -256,7 +256,7 @@ fn measure(arguments: &Arguments, subjects: &[Subject], stop: &AtomicBool) -> an
     Ok(measured)
 }
 
-/// One round of every subject, in slices that take turns: what else happens on the machine hits all of them alike.
+/// One round of every subject, a few handshakes at a time in turns: what else happens on the machine hits all of them alike.
 fn interleaved(
     subjects: &[Subject],
     kind: Kind,
@@ -270,16 +270,16 @@ fn interleaved(
     }
     let mut done = 0;
     for turn in 0.. {
-        let slice = SLICE.min(count - done);
-        if slice == 0 {
+        let handshakes = TURN.min(count - done);
+        if handshakes == 0 {
             break;
         }
         for position in 0..subjects.len() {
             // Each turn starts with another subject, so that none always follows the same one.
             let index = (turn + position) % subjects.len();
-            samples[index].add(subjects[index].round(kind, slice, progress, stop)?);
+            samples[index].add(subjects[index].turn(kind, handshakes, progress, stop)?);
         }
-        done += slice;
+        done += handshakes;
     }
     Ok(samples)
 }
@@ -292,7 +292,7 @@ impl Subject {
         }
     }
 
-    fn round(
+    fn turn(
         &self,
         kind: Kind,
         count: usize,
@@ -307,7 +307,7 @@ impl Subject {
         // The clients have seen the server close every connection, so it has nothing left to do for them.
         let spent = cpu_nanoseconds(&self.workers)?.saturating_sub(before);
         let cpu = (!self.workers.is_empty()).then(|| Duration::from_nanos(spent));
-        Ok(Sample { cpu, took: round.took, latencies: round.latencies })
+        Ok(Sample::of_turn(cpu, round.took, round.latencies))
     }
 }
 

@@ -13,13 +13,22 @@ use crate::style::{BOLD, DIM, WARN, paint, thousands};
 pub(crate) struct Sample {
     /// Worker CPU for all of its handshakes; none when no process is known.
     pub(crate) cpu: Option<Duration>,
+    /// Worker CPU for one handshake in microseconds, of each turn.
+    pub(crate) turns_us: Vec<f64>,
     pub(crate) took: Duration,
     pub(crate) latencies: Vec<Duration>,
 }
 
 impl Sample {
+    /// What one turn brought.
+    pub(crate) fn of_turn(cpu: Option<Duration>, took: Duration, latencies: Vec<Duration>) -> Self {
+        let turns_us = cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e6 / latencies.len() as f64).collect();
+        Self { cpu, turns_us, took, latencies }
+    }
+
     pub(crate) fn add(&mut self, more: Self) {
         self.cpu = more.cpu.map(|cpu| self.cpu.unwrap_or_default() + cpu);
+        self.turns_us.extend(more.turns_us);
         self.took += more.took;
         self.latencies.extend(more.latencies);
     }
@@ -52,10 +61,12 @@ pub(crate) struct Cpu {
     pub(crate) min_us: f64,
     pub(crate) median_us: f64,
     pub(crate) rounds_us: Vec<f64>,
-    /// To the first configuration: the median over the rounds of the ratio within a round.
+    /// To the first configuration: the median over all turns of the ratio within a turn.
     pub(crate) ratio: f64,
-    /// To the first configuration, by the cheapest round of each.
-    pub(crate) ratio_of_minima: f64,
+    /// To the first configuration, by the lower quartile of each one's turns: what else runs only ever adds time.
+    pub(crate) ratio_of_quiet_turns: f64,
+    #[serde(skip)]
+    turns_us: Vec<f64>,
 }
 
 /// Of all handshakes, in microseconds.
@@ -96,7 +107,8 @@ impl Measured {
                 median_us: median(&rounds_us),
                 rounds_us,
                 ratio: 1.0,
-                ratio_of_minima: 1.0,
+                ratio_of_quiet_turns: 1.0,
+                turns_us: samples.iter().flat_map(|sample| sample.turns_us.iter().copied()).collect(),
             }),
             handshakes_per_second: median(&rates),
             latency_us: Latency {
@@ -110,9 +122,9 @@ impl Measured {
     fn compare_with(&mut self, first: &Cpu) {
         if let Some(cpu) = &mut self.cpu {
             let ratios: Vec<f64> =
-                cpu.rounds_us.iter().zip(&first.rounds_us).map(|(own, first)| own / first).collect();
+                cpu.turns_us.iter().zip(&first.turns_us).map(|(own, first)| own / first).collect();
             cpu.ratio = median(&ratios);
-            cpu.ratio_of_minima = cpu.min_us / first.min_us;
+            cpu.ratio_of_quiet_turns = lower_quartile(&cpu.turns_us) / lower_quartile(&first.turns_us);
         }
     }
 }
@@ -245,6 +257,12 @@ fn median(values: &[f64]) -> f64 {
     }
 }
 
+fn lower_quartile(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    percentile(&sorted, 25)
+}
+
 /// The nearest rank: the smallest value that at least `percent` of all do not exceed.
 fn percentile(sorted: &[f64], percent: usize) -> f64 {
     let rank = (sorted.len() * percent).div_ceil(100);
@@ -256,10 +274,9 @@ mod tests {
     use super::*;
 
     fn measured(name: &str, rounds: &[f64]) -> Measured {
-        let samples = rounds.iter().map(|cpu| Sample {
-            cpu: Some(Duration::from_secs_f64(cpu * 100.0 / 1e6)),
-            took: Duration::from_secs(1),
-            latencies: vec![Duration::from_millis(1); 100],
+        let samples = rounds.iter().map(|cpu| {
+            let cpu = Duration::from_secs_f64(cpu * 100.0 / 1e6);
+            Sample::of_turn(Some(cpu), Duration::from_secs(1), vec![Duration::from_millis(1); 100])
         });
         Measured::new(
             name.to_owned(),
@@ -286,38 +303,34 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_compares_within_a_round() {
+    fn the_ratio_compares_within_a_turn() {
         // Round two was disturbed for both alike: the ratio of a round does not care, that of medians would.
         let results =
             vec![measured("first", &[100.0, 200.0, 100.0]), measured("second", &[110.0, 220.0, 110.0])];
         let report = Report::new(3, 100, 4, true, None, results);
         let cpu = report.results[1].cpu.as_ref().unwrap();
-        assert!((cpu.ratio - 1.1).abs() < 1e-9 && (cpu.ratio_of_minima - 1.1).abs() < 1e-9, "{cpu:?}");
+        assert!((cpu.ratio - 1.1).abs() < 1e-9 && (cpu.ratio_of_quiet_turns - 1.1).abs() < 1e-9, "{cpu:?}");
         assert_eq!(report.results[0].cpu.as_ref().unwrap().ratio, 1.0);
         assert_eq!(report.results[1].handshakes_per_second, 100.0);
     }
 
     #[test]
-    fn slices_add_up_to_a_round() {
-        let slice = |cpu| Sample {
-            cpu: Some(Duration::from_micros(cpu)),
-            took: Duration::from_millis(5),
-            latencies: vec![Duration::from_millis(1); 2],
+    fn turns_add_up_to_a_round() {
+        let turn = |cpu| {
+            let latencies = vec![Duration::from_millis(1); 2];
+            Sample::of_turn(Some(Duration::from_micros(cpu)), Duration::from_millis(5), latencies)
         };
         let mut round = Sample::default();
-        round.add(slice(100));
-        round.add(slice(300));
+        round.add(turn(100));
+        round.add(turn(300));
         assert_eq!(round.cpu_us(), Some(100.0));
+        assert_eq!(round.turns_us, [50.0, 150.0]);
         assert_eq!((round.took, round.latencies.len()), (Duration::from_millis(10), 4));
     }
 
     #[test]
     fn the_table_says_when_cpu_time_is_not_known() {
-        let samples = vec![Sample {
-            cpu: None,
-            took: Duration::from_secs(1),
-            latencies: vec![Duration::from_millis(1)],
-        }];
+        let samples = vec![Sample::of_turn(None, Duration::from_secs(1), vec![Duration::from_millis(1)])];
         let name = "remote".to_owned();
         let results = vec![Measured::new(
             name,
