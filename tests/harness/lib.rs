@@ -3,6 +3,10 @@
 //!
 //! Everything a test starts is stopped when its guard is dropped. Platforms are made on first use by the
 //! scripts in `tests/setup/` and cached; they need root, and say so.
+//!
+//! One test: `make build && cargo test -p qtls-tests --test handshake early_data -- --nocapture`. A [`report::Report`]
+//! tells every platform and group that failed, with what nginx or OpenSSL wrote. `QTLS_MODULE=path` tries another
+//! provider file, `QTLS_TESTS=full` the whole product.
 
 pub mod browser;
 pub mod client_hello;

@@ -95,7 +95,7 @@ pub struct Setup {
     pub openssl_conf: OpensslConf,
     /// Worker processes.
     pub workers: u32,
-    /// `http1` and h2, each on its own port.
+    /// The servers, each on a port of its own, with HTTP/1.1 and h2.
     pub servers: Vec<Server>,
     /// Lines of the `http {}` block.
     pub http: String,
