@@ -34,12 +34,13 @@ Examples:
   qtls bench --nginx /usr/sbin/nginx \\
       --conf classical=-,group=X25519 --conf qtls=/etc/qtls/openssl.cnf
 
-A --conf is NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]; OPENSSL_CNF - is the
-system's own file, the group X25519MLKEM768 when left out. Each gets an nginx with one worker on a free port, kept
-on one core while the clients keep to the others; they take turns every 50 handshakes, so that noise hits all alike.
-CPU is the worker's own time, in the kernel and outside of it, for one handshake from accept to close; the ratio is
-to the first configuration in the same turn, the median of all turns. Every handshake is checked to have used the
-group asked for.
+A --conf is NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE], with OPENSSL_CNF - \
+for the system's own file and the group X25519MLKEM768 when left out.
+
+Each --conf gets an nginx with one worker on a free port, kept on one core while the clients keep to the \
+others; they take turns every 50 handshakes, so that noise hits all alike. CPU is the worker's own time, in \
+the kernel and outside of it, for one handshake from accept to close; the ratio is to the first configuration \
+in the same turn, the median of all turns. Every handshake is checked to have used the group asked for.
 
 Exit code: 0 measured, 2 error.")]
 pub struct Arguments {

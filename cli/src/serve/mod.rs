@@ -47,7 +47,7 @@ Examples:
   qtls serve --groups SecP384r1MLKEM1024,MLKEM1024   # nothing else is accepted
   qtls serve --client-ca clients.pem                 # clients must show a certificate
 
-GET answers what was negotiated (JSON for `Accept: application/json`), POST echoes the body, and what is not
+GET answers what was negotiated (JSON for `Accept: application/json`), POST echoes the body, and what is not \
 HTTP is echoed as it is: openssl s_client -connect localhost:8443
 
 Exit code: 0 stopped by Ctrl-C or SIGTERM, 2 error.")]
