@@ -1,4 +1,6 @@
 //! C programs against the headers and libraries of any OpenSSL at hand.
+// Each test program uses a part of this.
+#![allow(dead_code)]
 
 use qtls_tests::Platform;
 use std::os::unix::fs::symlink;

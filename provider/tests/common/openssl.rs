@@ -142,6 +142,13 @@ impl Context {
         answered(unsafe { OSSL_LIB_CTX_load_config(self.raw, file.as_ptr()) })
     }
 
+    /// Looks for modules in this folder.
+    pub(crate) fn search(&self, folder: &Path) -> Result<(), Errors> {
+        let folder = c_string(folder.to_str().expect("paths of the tests are UTF-8"));
+        // SAFETY: a C string.
+        answered(unsafe { sys::OSSL_PROVIDER_set_default_search_path(self.raw, folder.as_ptr()) })
+    }
+
     /// Loads a provider for as long as the context lives.
     pub(crate) fn activate(&self, provider: &str) -> Result<(), Errors> {
         let provider = self.load(provider)?;

@@ -1,0 +1,184 @@
+//! The same file in every OpenSSL at hand: who serves an algorithm that nobody asked a certain provider for, keys of ours
+//! against keys of libcrypto's own, and a clean end.
+
+mod common;
+#[path = "common/headers.rs"]
+mod headers;
+
+use headers::{compile, include_of, openssl_headers};
+use qtls_crypto::KEM_ALGORITHMS;
+use qtls_tests::platform::{DEBIAN_12, DEBIAN_13, DEBIAN_SID, OPENSSL_3_0_2, OPENSSL_3_4_1, OPENSSL_4_0};
+use qtls_tests::{Platform, WorkDir};
+use std::path::Path;
+use std::process::Output;
+
+/// What of openssl.cnf differs between the cases.
+#[derive(Clone, Copy, Debug)]
+struct Case {
+    /// The sections of `default` and `qtls` in the order in which they are activated.
+    order: [&'static str; 2],
+    native: &'static str,
+    default_properties: bool,
+    lines: &'static str,
+}
+
+impl Case {
+    fn conf(self, module: &str) -> String {
+        let Self { order: [first, second], native, default_properties, lines } = self;
+        let properties = if default_properties { "alg_section = alg_sect\n" } else { "" };
+        format!(
+            "config_diagnostics = 1\nopenssl_conf = openssl_init\n\
+             [openssl_init]\n{properties}providers = provider_sect\n\
+             [provider_sect]\n{first} = {first}_sect\n{second} = {second}_sect\n\
+             [default_sect]\nactivate = 1\n\
+             [qtls_sect]\nmodule = {module}\nactivate = 1\nnative = {native}\n{lines}\n\
+             [alg_sect]\ndefault_properties = ?provider=qtls\n"
+        )
+    }
+}
+
+/// The program `c/evp_matrix.c` on a platform.
+struct Matrix {
+    platform: &'static Platform,
+    folder: WorkDir,
+    program: String,
+}
+
+impl Matrix {
+    fn new(platform: &'static Platform) -> Self {
+        let folder = WorkDir::new(platform).unwrap_or_else(|error| panic!("{error:#}"));
+        folder.install_module().unwrap_or_else(|error| panic!("{error:#}"));
+        let program = folder.outside("evp_matrix");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/evp_matrix.c");
+        if platform.version < (4, 0) {
+            // Compiled against this machine's OpenSSL 3: every later 3 has its functions, under the same soname.
+            compile(&source, &program, &[], &["-lcrypto"]);
+        } else {
+            let includes = openssl_headers(&include_of(platform), &folder.outside("."));
+            let library = library_of(platform);
+            // The platform's C library is newer than ours: what libcrypto needs of it is found where it runs.
+            compile(&source, &program, &includes, &[&library, "-Wl,--allow-shlib-undefined"]);
+        }
+        let program = folder.inside("evp_matrix");
+        Self { platform, folder, program }
+    }
+
+    fn run(&self, case: Case) -> Output {
+        let conf = self.folder.write("openssl.cnf", &case.conf(&self.folder.inside("qtls.so"))).unwrap();
+        let mut command = self.platform.command(&self.program).unwrap();
+        if !self.platform.is_chroot() {
+            command.env("LD_LIBRARY_PATH", self.platform.home().unwrap().join("lib"));
+        }
+        command.env("OPENSSL_CONF", conf).output().unwrap()
+    }
+
+    /// Asserts that every algorithm is served by `provider` and exchanges secrets with what else is there.
+    #[track_caller]
+    fn expect(&self, case: Case, provider: &str, exchanges: usize) -> String {
+        let output = self.run(case);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let expected: String = KEM_ALGORITHMS
+            .iter()
+            .map(|row| {
+                let name = row.name;
+                format!(
+                    "{name} keymgmt={provider} kem={provider} generated={provider} exchanges={exchanges}\n"
+                )
+            })
+            .collect();
+        assert_eq!(out, expected, "{}, {case:?}: {err}", self.platform.name);
+        assert!(output.status.success(), "{}, {case:?}: {} {err}", self.platform.name, output.status);
+        err.into_owned()
+    }
+}
+
+fn library_of(platform: &Platform) -> String {
+    let libraries = platform.home().unwrap().join("usr/lib");
+    let name = format!("libcrypto.so.{}", platform.version.0);
+    std::fs::read_dir(&libraries)
+        .unwrap()
+        .map(|entry| entry.unwrap().path().join(&name))
+        .find(|path| path.exists())
+        .unwrap_or_else(|| panic!("no {name} in {}", libraries.display()))
+        .to_str()
+        .unwrap()
+        .to_owned()
+}
+
+const DEFAULT_FIRST: [&str; 2] = ["default", "qtls"];
+const QTLS_FIRST: [&str; 2] = ["qtls", "default"];
+
+fn case(order: [&'static str; 2], native: &'static str, default_properties: bool) -> Case {
+    Case { order, native, default_properties, lines: "" }
+}
+
+/// Every case that differs in anything.
+fn cases() -> impl Iterator<Item = Case> {
+    [DEFAULT_FIRST, QTLS_FIRST].into_iter().flat_map(|order| {
+        ["yield", "prefer"]
+            .into_iter()
+            .flat_map(move |native| [false, true].map(|properties| case(order, native, properties)))
+    })
+}
+
+#[test]
+fn where_libcrypto_lacks_the_algorithms_ours_serve_them_in_every_configuration_and_the_program_ends_clean() {
+    for platform in [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1] {
+        let matrix = Matrix::new(platform);
+        for case in cases() {
+            assert_eq!(matrix.expect(case, "qtls", 1), "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn where_libcrypto_has_the_algorithms_yield_leaves_them_to_it_in_every_configuration() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Matrix::new(platform);
+        for case in cases().filter(|case| case.native == "yield") {
+            assert_eq!(matrix.expect(case, "default", 1), "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn where_libcrypto_has_the_algorithms_prefer_with_default_properties_takes_them_over_in_either_order() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Matrix::new(platform);
+        for order in [DEFAULT_FIRST, QTLS_FIRST] {
+            let case = case(order, "prefer", true);
+            assert_eq!(matrix.expect(case, "qtls", 2), "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn prefer_without_default_properties_depends_on_the_order_and_says_so_loudly() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Matrix::new(platform);
+        for order in [DEFAULT_FIRST, QTLS_FIRST] {
+            let log = matrix.expect(case(order, "prefer", false), order[0], 2);
+            for part in ["error: native = prefer", "listed first", "default_properties = ?provider=qtls"] {
+                assert!(log.contains(part), "{}: {log}", platform.name);
+            }
+            assert_eq!(log.lines().count(), 1, "{}: {log}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn a_wrong_option_in_an_activated_section_leaves_the_provider_out_and_is_told_on_stderr() {
+    for platform in [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1, &DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let wrong = Case { lines: "groups = X25519MLKEM786", ..case(DEFAULT_FIRST, "yield", false) };
+        let output = Matrix::new(platform).run(wrong);
+        let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        // Every libcrypto goes on without a provider that does not load, whatever config_diagnostics says.
+        assert!(!out.contains("qtls"), "{}: {out}", platform.name);
+        let told = log.lines().any(|line| {
+            line.starts_with("qtls[")
+                && line.contains("not loaded")
+                && line.contains("'X25519MLKEM786' is not a group")
+        });
+        assert!(told, "{}: {log}", platform.name);
+    }
+}
