@@ -176,8 +176,8 @@ impl Provider {
             self.log(
                 Level::Error,
                 &format!(
-                    "native = prefer has no effect: OpenSSL {openssl} has these algorithms itself and takes its own \
-                     unless openssl.cnf says otherwise. Add 'alg_section = algorithm_section' to the section that \
+                    "native = prefer lacks its other half: OpenSSL {openssl} has these algorithms itself and takes those of \
+                     the provider that is listed first unless openssl.cnf says otherwise. Add 'alg_section = algorithm_section' to the section that \
                      openssl_conf names, and a section [algorithm_section] with 'default_properties = ?{PROPERTY}'"
                 ),
             );
