@@ -308,6 +308,19 @@ fn a_provider_that_crashes_or_hangs_is_a_finding_and_never_takes_doctor_along() 
 }
 
 #[test]
+fn a_provider_that_crashes_at_the_end_loses_no_finding() {
+    let place = Place::new();
+    let conf = place.right();
+    let source = sick_provider(1, 1)
+        + "#include <stdlib.h>\n__attribute__((destructor)) static void end(void) { abort(); }\n";
+    place.library("qtls.so", &source);
+    let outcome = Doctor::of("openssl").conf(&conf).run();
+    outcome
+        .says("libssl", "warn", "at the end of its process OpenSSL was killed by SIGABRT", "report it")
+        .says("provider-active", "ok", "", "");
+}
+
+#[test]
 fn a_static_openssl_is_said_to_be_one_and_needs_openssl_conf() {
     let place = Place::new();
     let source = "#include <stdio.h>\nconst char *inside = \"OpenSSL 3.5.4 30 Sep 2025\";\n\
@@ -1061,6 +1074,24 @@ fn a_process_is_seen_with_its_own_environment_and_its_age() {
 }
 
 #[test]
+fn a_libssl_that_a_process_loads_after_its_start_is_found_in_the_process() {
+    let place = Place::new();
+    let program = place.path("interpreter");
+    let source = "#include <dlfcn.h>\n#include <stdio.h>\n#include <stdlib.h>\n#include <unistd.h>\n\
+                  int main(void) { if (!dlopen(getenv(\"LOAD\"), RTLD_NOW)) return 1;\n\
+                  puts(\"ready\"); fflush(stdout); pause(); return 0; }\n";
+    compile(source, &program, &["-ldl"]);
+    let running = Running::start(&program, &[("OPENSSL_CONF", &place.right()), ("LOAD", &LIBSSL)]);
+    let outcome = Doctor::bare().args(&["--pid", &running.pid()]).run();
+    outcome
+        .says("static-openssl", "ok", "loaded after the start", "")
+        .says("provider-active", "ok", "Q-TLS", "")
+        .says("running-process", "fail", "qtls.so is not loaded", "restart it");
+    let alone = Doctor::of(program.to_str().unwrap()).run();
+    alone.says("libssl", "fail", "uses no OpenSSL", "name its running process: --pid PID");
+}
+
+#[test]
 fn a_process_without_the_module_or_with_another_configuration_is_found() {
     let place = Place::new();
     let program = stand_in(&place, "nginx/1.26.0", "");
@@ -1152,4 +1183,19 @@ fn the_report_for_people_says_the_same_without_colour_in_a_file() {
     assert!(text.contains("FAIL  module-file"), "{text}");
     assert!(text.contains("→ put the module there"), "{text}");
     assert!(!text.contains('\u{1b}'), "colour in a file");
+}
+
+#[test]
+fn every_check_has_a_setup_here_that_makes_it_fail_or_warn() {
+    let output = Command::new(env!("CARGO_BIN_EXE_qtls")).args(["doctor", "--list-checks"]).output().unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    let ids: Vec<&str> =
+        table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
+    assert!(ids.len() > 30, "{table}");
+    let tests: String = include_str!("doctor.rs").split_whitespace().collect();
+    for id in ids {
+        let asserted =
+            ["fail", "warn"].iter().any(|status| tests.contains(&format!("says(\"{id}\",\"{status}\"")));
+        assert!(asserted, "no test makes {id} fail or warn");
+    }
 }

@@ -179,6 +179,35 @@ fn ml_dsa_certificates_need_3_2_and_a_provider_that_has_them() -> Result<()> {
 }
 
 #[test]
+fn a_provider_whose_key_types_can_crash_an_old_libssl_is_a_warning() -> Result<()> {
+    let source = "typedef struct { int id; void (*function)(void); } dispatch;\n\
+                  static const dispatch table[] = { { 0, 0 } };\n\
+                  int OSSL_provider_init(void *core, const dispatch *in, const dispatch **out, void **context) {\n\
+                  *out = table; *context = core; return 1; }\n";
+    for (platform, status) in [(&OPENSSL_3_4_1, "warn"), (&OPENSSL_3_0_2, "ok")] {
+        let place = WorkDir::new(platform)?;
+        let stranger = place.outside("stranger.so");
+        place.write("stranger.c", source)?;
+        let built = Command::new("cc")
+            .args(["-shared", "-fPIC", "-o"])
+            .arg(&stranger)
+            .arg(place.outside("stranger.c"))
+            .status()?;
+        ensure!(built.success(), "cc: {built}");
+        let text = OpensslConf::new().groups("X25519MLKEM768").text(&place.install_module()?);
+        let text = text.replace("qtls = qtls_sect\n", "qtls = qtls_sect\nstranger = stranger_sect\n");
+        let text = format!("{text}[stranger_sect]\nmodule = {}\nactivate = 1\n", stranger.display());
+        let conf = place.write("openssl.cnf", &text)?;
+        let program = platform.home()?.join("bin/openssl");
+        let output =
+            doctor(platform, &place)?.arg("--program").arg(program).args(["--conf", &conf]).output()?;
+        let text = if status == "warn" { "key types of stranger" } else { "OpenSSL 3.0.2" };
+        Report::of(&output)?.says("openssl-version", status, text).says("provider-active", "ok", "Q-TLS");
+    }
+    Ok(())
+}
+
+#[test]
 fn names_in_lists_are_judged_by_the_rules_of_their_version() -> Result<()> {
     for (platform, program, _) in [PROGRAMS[0], PROGRAMS[2], PROGRAMS[5]] {
         let report = examine(platform, program, &OpensslConf::new().groups("x25519mlkem768"), &[])?;

@@ -63,6 +63,8 @@ impl Facts {
         let openssl = libraries.as_ref().ok().and_then(|libraries| {
             Some((find_library(libraries, "libcrypto.so")?, find_library(libraries, "libssl.so")?))
         });
+        // Interpreters and servers with modules (Apache) load libssl later: then it is seen in the process only.
+        let openssl = openssl.or_else(|| mapped_openssl(target.process?));
         let process = find_process(target);
         let outside = arguments.connect.as_ref().map(survey);
         let mut facts = Self {
@@ -144,6 +146,18 @@ pub(super) fn find_library(libraries: &[Library], name: &str) -> Option<PathBuf>
         .find(|library| library.name.rsplit('/').next().is_some_and(|file| file.starts_with(name)))?
         .path
         .clone()
+}
+
+fn mapped_openssl(process: Process) -> Option<(PathBuf, PathBuf)> {
+    let mappings = process.mappings().ok()?;
+    let find = |name: &str| {
+        let is = |path: &Path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name));
+        mappings
+            .iter()
+            .find(|mapping| is(&mapping.path) && mapping.path.exists())
+            .map(|mapping| mapping.path.clone())
+    };
+    Some((find("libcrypto.so")?, find("libssl.so")?))
 }
 
 fn find_process(target: &Target) -> ProcessFound {

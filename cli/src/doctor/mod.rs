@@ -34,7 +34,7 @@ use target::Target;
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit code: 0 nothing is wrong (warnings are allowed), 1 something is wrong, 2 it could not be \
-                        looked at.\n\nExamples:\n  qtls doctor\n  qtls doctor --conf /etc/qtls/openssl.cnf\n  \
+                        looked at.\n\nExamples:\n  qtls doctor\n  qtls doctor --conf /usr/local/lib/qtls/with-system.cnf\n  \
                         qtls doctor --unit nginx --require require_pqc\n  qtls doctor --pid 4711 --json"
 )]
 pub(crate) struct Arguments {

@@ -58,7 +58,9 @@ impl Process {
     /// When there is no such process, or it is not ours to look at.
     pub(super) fn program(self) -> anyhow::Result<(PathBuf, String)> {
         let link = self.file("exe");
-        let path = std::fs::read_link(&link).with_context(|| format!("can't read {}", link.display()))?;
+        let path = std::fs::read_link(&link).with_context(|| {
+            format!("can't look at process {}; does it run, and is it yours? Else run doctor as root", self.0)
+        })?;
         let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let name = name.trim_end_matches(" (deleted)").to_owned();
         // In a mount name space of its own the process names its program differently.

@@ -107,7 +107,7 @@ impl Judge<'_> {
                 "OPENSSL_CONF={}",
                 std::path::absolute(file).unwrap_or_else(|_| file.clone()).display()
             ),
-            None => "OPENSSL_CONF=/etc/qtls/openssl.cnf".to_owned(),
+            None => "OPENSSL_CONF=/usr/local/lib/qtls/with-system.cnf".to_owned(),
         }
     }
 
@@ -175,7 +175,7 @@ impl Judge<'_> {
                 "confinement",
                 format!("{} has {setting}, so it does not see {}", unit.name, file.display()),
                 format!(
-                    "move {} to a place like /etc/qtls or /usr/lib, which the service sees",
+                    "move {} to a place like /usr/local/lib/qtls, which the service sees",
                     file.display()
                 ),
             ),

@@ -156,6 +156,7 @@ impl Judge<'_> {
             }
             return;
         };
+        let list = self.suggested_groups(&self.arguments.require);
         if any_post_quantum {
             findings.ok(id, format!("{} ({}) includes post-quantum groups", last.origin, last.value));
         } else {
@@ -165,10 +166,10 @@ impl Judge<'_> {
                     "{} ({}) replaces the groups of openssl.cnf, and has no post-quantum one",
                     last.origin, last.value
                 ),
-                format!(
-                    "take the directive out, or write ssl_ecdh_curve {};",
-                    self.suggested_groups(&self.arguments.require)
-                ),
+                match self.target.nginx() {
+                    Some(_) => format!("take the directive out, or write ssl_ecdh_curve {list};"),
+                    None => format!("write {list} there"),
+                },
             );
         }
     }
