@@ -1100,6 +1100,8 @@ fn a_process_without_the_module_or_with_another_configuration_is_found() {
     let outcome = Doctor::bare().args(&["--pid", &running.pid()]).run();
     outcome.says("running-process", "fail", "qtls.so is not loaded in process", "restart it");
     // Not named, but found: the only process of this program.
+    let outcome = Doctor::of(program.to_str().unwrap()).run();
+    outcome.says("configuration-read", "ok", &format!("OPENSSL_CONF of process {}", running.pid()), "");
     let other = place.write("other.cnf", &place.right_text());
     let outcome = Doctor::of(program.to_str().unwrap()).conf(&other).run();
     outcome.says(

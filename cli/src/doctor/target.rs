@@ -57,7 +57,13 @@ impl Target {
     /// When the program, process or unit does not exist.
     pub(super) fn find(arguments: &Arguments) -> anyhow::Result<Self> {
         let unit = arguments.unit.as_deref().map(Unit::find).transpose()?;
-        let process = arguments.pid.map(|pid| Process(pid).master());
+        let named_otherwise =
+            arguments.conf.is_some() || unit.is_some() || std::env::var_os("OPENSSL_CONF").is_some();
+        let process = match arguments.pid {
+            Some(pid) => Some(Process(pid).master()),
+            None if named_otherwise => None,
+            None => the_running_nginx(arguments.program.as_deref()),
+        };
         if let Some(process) = process.filter(|process| process.has_other_root()) {
             bail!(
                 "process {0} lives in another file system (a container or a chroot), where files have other names; run \
@@ -194,6 +200,15 @@ impl Target {
             }
         }
     }
+}
+
+/// Who says nothing but `qtls doctor` means the gateway that runs, if there is exactly one that may be looked at.
+fn the_running_nginx(program: Option<&Path>) -> Option<Process> {
+    let program =
+        program.map_or_else(default_program, find_program).ok().filter(|path| Build::is_nginx(path))?;
+    let may_be_seen = |process: &Process| !process.has_other_root() && process.environment().is_ok();
+    let mut masters = Process::masters_of(&program).into_iter().filter(may_be_seen);
+    masters.next().filter(|_| masters.next().is_none())
 }
 
 fn default_program() -> anyhow::Result<PathBuf> {
