@@ -324,6 +324,16 @@ fn an_import_whose_parts_do_not_belong_together_is_refused() {
 }
 
 #[test]
+fn an_import_of_the_public_part_leaves_the_private_one_out() {
+    for_each_algorithm(|context, algorithm| {
+        let (seed, key) = seeded(context, algorithm);
+        let parts = [Param::Octets(c"pub", key.public_key()), Param::Octets(c"seed", &seed)];
+        let public = context.import(algorithm.name, PUBLIC, &parts).unwrap();
+        refused(public.decapsulate(&vec![0; algorithm.ciphertext_bytes()]), MISSING, &[algorithm.name]);
+    });
+}
+
+#[test]
 fn a_damaged_private_key_is_refused() {
     for_each_algorithm(|context, algorithm| {
         let (_, key) = seeded(context, algorithm);

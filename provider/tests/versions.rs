@@ -37,42 +37,42 @@ impl Case {
     }
 }
 
-/// The program `c/evp_matrix.c` on a platform.
-struct Matrix {
+/// A program of `c/` on a platform.
+struct Program {
     platform: &'static Platform,
     folder: WorkDir,
-    program: String,
+    path: String,
 }
 
-impl Matrix {
-    fn new(platform: &'static Platform) -> Self {
+impl Program {
+    fn new(platform: &'static Platform, name: &str) -> Self {
         let folder = WorkDir::new(platform).unwrap_or_else(|error| panic!("{error:#}"));
         folder.install_module().unwrap_or_else(|error| panic!("{error:#}"));
-        let program = folder.outside("evp_matrix");
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/evp_matrix.c");
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name).with_extension("c");
         if platform.version < (4, 0) {
             // Compiled against this machine's OpenSSL 3: every later 3 has its functions, under the same soname.
-            compile(&source, &program, &[], &["-lcrypto"]);
+            compile(&source, &folder.outside(name), &[], &["-lssl", "-lcrypto"]);
         } else {
             let includes = openssl_headers(&include_of(platform), &folder.outside("."));
-            let library = library_of(platform);
-            // The platform's C library is newer than ours: what libcrypto needs of it is found where it runs.
-            compile(&source, &program, &includes, &[&library, "-Wl,--allow-shlib-undefined"]);
+            let libraries = ["libssl", "libcrypto"].map(|library| library_of(platform, library));
+            // The platform's C library is newer than ours: what its libraries need of it is found where they run.
+            let arguments = [&libraries[0], &libraries[1], "-Wl,--allow-shlib-undefined"];
+            compile(&source, &folder.outside(name), &includes, &arguments);
         }
-        let program = folder.inside("evp_matrix");
-        Self { platform, folder, program }
+        let path = folder.inside(name);
+        Self { platform, folder, path }
     }
 
     fn run(&self, case: Case) -> Output {
         let conf = self.folder.write("openssl.cnf", &case.conf(&self.folder.inside("qtls.so"))).unwrap();
-        let mut command = self.platform.command(&self.program).unwrap();
+        let mut command = self.platform.command(&self.path).unwrap();
         if !self.platform.is_chroot() {
             command.env("LD_LIBRARY_PATH", self.platform.home().unwrap().join("lib"));
         }
         command.env("OPENSSL_CONF", conf).output().unwrap()
     }
 
-    /// Asserts that every algorithm is served by `provider` and exchanges secrets with what else is there.
+    /// For `evp_matrix`: asserts that every algorithm is served by `provider` and exchanges secrets with what else is there.
     #[track_caller]
     fn expect(&self, case: Case, provider: &str, exchanges: usize) -> String {
         let output = self.run(case);
@@ -92,9 +92,9 @@ impl Matrix {
     }
 }
 
-fn library_of(platform: &Platform) -> String {
+fn library_of(platform: &Platform, library: &str) -> String {
     let libraries = platform.home().unwrap().join("usr/lib");
-    let name = format!("libcrypto.so.{}", platform.version.0);
+    let name = format!("{library}.so.{}", platform.version.0);
     std::fs::read_dir(&libraries)
         .unwrap()
         .map(|entry| entry.unwrap().path().join(&name))
@@ -104,6 +104,9 @@ fn library_of(platform: &Platform) -> String {
         .unwrap()
         .to_owned()
 }
+
+const ALL: [&Platform; 6] =
+    [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1, &DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0];
 
 const DEFAULT_FIRST: [&str; 2] = ["default", "qtls"];
 const QTLS_FIRST: [&str; 2] = ["qtls", "default"];
@@ -124,7 +127,7 @@ fn cases() -> impl Iterator<Item = Case> {
 #[test]
 fn where_libcrypto_lacks_the_algorithms_ours_serve_them_in_every_configuration_and_the_program_ends_clean() {
     for platform in [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1] {
-        let matrix = Matrix::new(platform);
+        let matrix = Program::new(platform, "evp_matrix");
         for case in cases() {
             assert_eq!(matrix.expect(case, "qtls", 1), "", "{}, {case:?}", platform.name);
         }
@@ -134,7 +137,7 @@ fn where_libcrypto_lacks_the_algorithms_ours_serve_them_in_every_configuration_a
 #[test]
 fn where_libcrypto_has_the_algorithms_yield_leaves_them_to_it_in_every_configuration() {
     for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
-        let matrix = Matrix::new(platform);
+        let matrix = Program::new(platform, "evp_matrix");
         for case in cases().filter(|case| case.native == "yield") {
             assert_eq!(matrix.expect(case, "default", 1), "", "{}, {case:?}", platform.name);
         }
@@ -144,7 +147,7 @@ fn where_libcrypto_has_the_algorithms_yield_leaves_them_to_it_in_every_configura
 #[test]
 fn where_libcrypto_has_the_algorithms_prefer_with_default_properties_takes_them_over_in_either_order() {
     for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
-        let matrix = Matrix::new(platform);
+        let matrix = Program::new(platform, "evp_matrix");
         for order in [DEFAULT_FIRST, QTLS_FIRST] {
             let case = case(order, "prefer", true);
             assert_eq!(matrix.expect(case, "qtls", 2), "", "{}, {case:?}", platform.name);
@@ -155,7 +158,7 @@ fn where_libcrypto_has_the_algorithms_prefer_with_default_properties_takes_them_
 #[test]
 fn prefer_without_default_properties_depends_on_the_order_and_says_so_loudly() {
     for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
-        let matrix = Matrix::new(platform);
+        let matrix = Program::new(platform, "evp_matrix");
         for order in [DEFAULT_FIRST, QTLS_FIRST] {
             let log = matrix.expect(case(order, "prefer", false), order[0], 2);
             for part in ["error: native = prefer", "listed first", "default_properties = ?provider=qtls"] {
@@ -167,18 +170,35 @@ fn prefer_without_default_properties_depends_on_the_order_and_says_so_loudly() {
 }
 
 #[test]
-fn a_wrong_option_in_an_activated_section_leaves_the_provider_out_and_is_told_on_stderr() {
-    for platform in [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1, &DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
-        let wrong = Case { lines: "groups = X25519MLKEM786", ..case(DEFAULT_FIRST, "yield", false) };
-        let output = Matrix::new(platform).run(wrong);
-        let (out, log) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        // Every libcrypto goes on without a provider that does not load, whatever config_diagnostics says.
-        assert!(!out.contains("qtls"), "{}: {out}", platform.name);
-        let told = log.lines().any(|line| {
-            line.starts_with("qtls[")
-                && line.contains("not loaded")
-                && line.contains("'X25519MLKEM786' is not a group")
-        });
-        assert!(told, "{}: {log}", platform.name);
+fn a_wrong_option_stops_tls_on_every_version_and_a_right_one_does_not() {
+    for platform in ALL {
+        let program = Program::new(platform, "tls_context");
+        let right = case(DEFAULT_FIRST, "yield", false);
+        let output = program.run(right);
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && log.is_empty(), "{}: {} {log}", platform.name, output.status);
+
+        let output = program.run(Case { lines: "groups = X25519MLKEM786", ..right });
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{}: {log}", platform.name);
+        let told = |start: &str, part: &str| {
+            log.lines().any(|line| {
+                line.contains(start)
+                    && line.contains(part)
+                    && line.contains("'X25519MLKEM786' is not a group")
+            })
+        };
+        assert!(told("qtls[", "error:"), "not in the log: {}: {log}", platform.name);
+        assert!(told(":error:", "invalid option"), "not in the error queue: {}: {log}", platform.name);
+    }
+}
+
+#[test]
+fn threads_that_begin_at_once_all_succeed_on_every_version() {
+    for platform in ALL {
+        let program = Program::new(platform, "threads");
+        let output = program.run(case(DEFAULT_FIRST, "prefer", true));
+        let log = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success() && log.is_empty(), "{}: {} {log}", platform.name, output.status);
     }
 }
