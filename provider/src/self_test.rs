@@ -86,3 +86,59 @@ fn failed_before(algorithm: &KemAlgorithm) -> Problem {
         ),
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use qtls_crypto::KnownAnswerStep;
+    use std::sync::atomic::AtomicUsize;
+
+    /// Counts runs, and spoils the first step of those that it is told to.
+    struct Watch<'a> {
+        runs: &'a AtomicUsize,
+        spoil: bool,
+    }
+
+    impl KnownAnswerObserver for Watch<'_> {
+        fn begin(&mut self, step: KnownAnswerStep) {
+            if step == KnownAnswerStep::ALL[0] {
+                self.runs.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+
+        fn corrupt(&mut self, _step: KnownAnswerStep, output: &mut [u8]) {
+            if self.spoil {
+                output[0] ^= 1;
+            }
+        }
+    }
+
+    static RUNS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+
+    #[test]
+    fn threads_that_need_an_algorithm_at_once_wait_for_one_run_of_its_self_test() {
+        let tests = SelfTests::default();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    tests.require(0, || Box::new(Watch { runs: &RUNS[0], spoil: false })).unwrap();
+                    assert_eq!(tests.state(0), State::Passed);
+                });
+            }
+        });
+        assert_eq!(RUNS[0].load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_failure_sticks_whatever_runs_later() {
+        let tests = SelfTests::default();
+        let watch = |spoil| move || Box::new(Watch { runs: &RUNS[1], spoil }) as Box<dyn KnownAnswerObserver>;
+        assert_eq!(tests.require(1, watch(true)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert_eq!(tests.require(1, watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert_eq!(RUNS[1].load(Ordering::Relaxed), 1, "what failed is not tried again by a use");
+        assert_eq!(tests.run(1, watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert!(tests.any_failed());
+        tests.require(2, watch(false)).unwrap();
+        assert_eq!((tests.state(1), tests.state(2)), (State::Failed, State::Passed));
+    }
+}

@@ -33,7 +33,12 @@ impl<'a> Given<'a> {
             return Err(wrong_type(name, "an octet string"));
         }
         if param.data.is_null() {
-            return Ok((param.data_size == 0).then_some(&[][..]));
+            // Taken as absent, a null seed would become a random key.
+            return if param.data_size == 0 {
+                Ok(Some(&[]))
+            } else {
+                Err(wrong_type(name, "an octet string with data"))
+            };
         }
         // SAFETY: an octet string's data has `data_size` bytes.
         Ok(Some(unsafe { std::slice::from_raw_parts(param.data.cast(), param.data_size) }))
@@ -251,4 +256,117 @@ unsafe fn write(param: &mut Param, bytes: &[u8], size: usize) {
 
 fn wrong_type(name: &CStr, expected: &str) -> Problem {
     Problem::argument(format!("the parameter '{}' must be {expected}", name.to_string_lossy()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ptr::{null, null_mut};
+
+    fn param(data_type: c_int, data: *mut c_void, data_size: usize) -> [Param; 2] {
+        [Param { data_type: data_type as c_uint, data, data_size, ..described(c"wanted", 0) }, end()]
+    }
+
+    /// What an answer makes of a parameter.
+    fn ask(
+        params: &mut [Param; 2],
+        answer: impl FnOnce(&mut Asked<'_>) -> Result<(), Problem>,
+    ) -> Result<usize, Problem> {
+        // SAFETY: an ended array whose data is what its types and sizes say.
+        let mut asked = unsafe { Asked::new(params.as_mut_ptr()) };
+        answer(&mut asked)?;
+        Ok(params[0].return_size)
+    }
+
+    #[test]
+    fn a_number_is_answered_in_the_size_that_is_asked_for() {
+        let (mut small, mut large) = (-1_i32, u64::MAX);
+        for data_type in [OSSL_PARAM_INTEGER, OSSL_PARAM_UNSIGNED_INTEGER] {
+            let mut params = param(data_type, (&raw mut small).cast(), 4);
+            assert_eq!(ask(&mut params, |asked| asked.answer_number(c"wanted", 192)).unwrap(), 4);
+            let mut params = param(data_type, (&raw mut large).cast(), 8);
+            assert_eq!(ask(&mut params, |asked| asked.answer_number(c"wanted", 192)).unwrap(), 8);
+            assert_eq!((small, large), (192, 192));
+            (small, large) = (-1, u64::MAX);
+        }
+        let mut params = param(OSSL_PARAM_INTEGER, null_mut(), 0);
+        assert_eq!(ask(&mut params, |asked| asked.answer_number(c"wanted", 192)).unwrap(), 4);
+        let mut byte = 7_u8;
+        let mut params = param(OSSL_PARAM_INTEGER, (&raw mut byte).cast(), 1);
+        assert!(ask(&mut params, |asked| asked.answer_number(c"wanted", 192)).is_err());
+        let mut params = param(OSSL_PARAM_UTF8_STRING, (&raw mut large).cast(), 8);
+        assert!(ask(&mut params, |asked| asked.answer_number(c"wanted", 192)).is_err());
+        assert_eq!(byte, 7);
+    }
+
+    #[test]
+    fn a_text_is_ended_where_there_is_room_and_refused_with_its_size_where_it_does_not_fit() {
+        for (room, expected) in [(3, *b"abc##"), (4, *b"abc\0#")] {
+            let mut buffer = *b"#####";
+            let mut params = param(OSSL_PARAM_UTF8_STRING, buffer.as_mut_ptr().cast(), room);
+            assert_eq!(ask(&mut params, |asked| asked.answer_text(c"wanted", "abc")).unwrap(), 3);
+            assert_eq!(buffer, expected);
+        }
+        let mut buffer = *b"##";
+        let mut params = param(OSSL_PARAM_UTF8_STRING, buffer.as_mut_ptr().cast(), 2);
+        assert!(ask(&mut params, |asked| asked.answer_text(c"wanted", "abc")).is_err());
+        assert_eq!((params[0].return_size, &buffer), (3, b"##"));
+    }
+
+    #[test]
+    fn a_static_text_is_answered_by_pointer_or_by_copy() {
+        let mut place: *const std::ffi::c_char = null();
+        let mut params = param(OSSL_PARAM_UTF8_PTR, (&raw mut place).cast(), 0);
+        let text = c"Q-TLS";
+        assert_eq!(ask(&mut params, |asked| asked.answer_static_text(c"wanted", text)).unwrap(), 5);
+        assert_eq!(place, text.as_ptr());
+        let mut buffer = [0xff_u8; 8];
+        let mut params = param(OSSL_PARAM_UTF8_STRING, buffer.as_mut_ptr().cast(), 8);
+        assert_eq!(ask(&mut params, |asked| asked.answer_static_text(c"wanted", text)).unwrap(), 5);
+        assert_eq!(&buffer[..6], b"Q-TLS\0");
+    }
+
+    #[test]
+    fn what_is_not_asked_for_is_left_alone() {
+        let mut value = 7_i32;
+        let mut params = param(OSSL_PARAM_INTEGER, (&raw mut value).cast(), 4);
+        let untouched = ask(&mut params, |asked| {
+            assert!(asked.asks(c"wanted") && !asked.asks(c"other"));
+            asked.answer_number(c"other", 1)?;
+            asked.answer_octets(c"other", &[1])?;
+            asked.answer_text(c"other", "1")
+        });
+        assert_eq!((untouched.unwrap(), value), (usize::MAX, 7));
+        // SAFETY: null means that nothing is asked.
+        let mut nothing = unsafe { Asked::new(null_mut()) };
+        assert!(!nothing.asks(c"wanted"));
+        nothing.answer_number(c"wanted", 1).unwrap();
+    }
+
+    #[test]
+    fn given_bytes_and_texts_are_taken_as_their_types_and_sizes_say() {
+        let mut bytes = *b"ab\0c";
+        let data = bytes.as_mut_ptr().cast::<c_void>();
+        // SAFETY: ended arrays whose data is what their types and sizes say, alive for as long as they are looked at.
+        let given = |params: &[Param; 2]| unsafe {
+            let given = Given::new(params.as_ptr());
+            (
+                given.octets(c"wanted").map(|found| found.map(<[u8]>::to_vec)).map_err(drop),
+                given.text(c"wanted").map(|found| found.map(str::to_owned)).map_err(drop),
+            )
+        };
+        assert_eq!(given(&param(OSSL_PARAM_OCTET_STRING, data, 4)), (Ok(Some(b"ab\0c".to_vec())), Err(())));
+        assert_eq!(given(&param(OSSL_PARAM_OCTET_STRING, null_mut(), 0)).0, Ok(Some(vec![])));
+        assert_eq!(given(&param(OSSL_PARAM_OCTET_STRING, null_mut(), 4)).0, Err(()));
+        // Some callers count the null byte, some do not.
+        for size in [2, 3, 4] {
+            let text = given(&param(OSSL_PARAM_UTF8_STRING, data, size));
+            assert_eq!(text, (Err(()), Ok(Some("ab".to_owned()))));
+        }
+        assert_eq!(given(&param(OSSL_PARAM_UTF8_STRING, null_mut(), 0)).1, Ok(Some(String::new())));
+        let mut wrong = [0xff_u8; 2];
+        assert_eq!(given(&param(OSSL_PARAM_UTF8_STRING, wrong.as_mut_ptr().cast(), 2)).1, Err(()));
+        // SAFETY: null means that nothing is given.
+        assert!(unsafe { Given::new(null()) }.octets(c"wanted").unwrap().is_none());
+    }
 }
