@@ -33,7 +33,7 @@ impl Reason {
 }
 
 /// An error on its way to OpenSSL's error queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Problem {
     pub(crate) reason: Reason,
     /// What was wrong, where, and what to do next.

@@ -20,6 +20,8 @@ const NATIVE_PROVIDERS: [&str; 2] = ["default", "fips"];
 pub(crate) struct Provider {
     pub(crate) core: Core,
     options: Options,
+    /// Why nothing is offered.
+    refusal: Option<Problem>,
     self_tests: SelfTests,
     surroundings: Mutex<Surroundings>,
     offer: OnceLock<Offer>,
@@ -42,21 +44,44 @@ pub(crate) struct Offer {
 impl Provider {
     /// Reads the options and, where they say so, runs the self-tests.
     ///
-    /// # Errors
-    /// A wrong option, a failed self-test: the provider must not be loaded.
-    pub(crate) fn new(core: Core) -> Result<Self, Problem> {
-        let options = Options::parse(|name| core.option(name))?;
-        let provider = Self {
+    /// A mistake there does not keep the provider from being loaded, because OpenSSL passes over a provider that it
+    /// cannot load ("non-fatal activation failure" in its provider_conf.c) and goes on classically. Instead the provider
+    /// is loaded, offers nothing, and makes `SSL_CTX_new` fail with the reason: see [`Self::require_valid_section`].
+    pub(crate) fn new(core: Core) -> Self {
+        let (options, mut refusal) = match Options::parse(|name| core.option(name)) {
+            Ok(options) => (options, None),
+            Err(problem) => (Options::default(), Some(problem)),
+        };
+        let mut provider = Self {
             core,
             options,
+            refusal: None,
             self_tests: SelfTests::default(),
             surroundings: Mutex::default(),
             offer: OnceLock::new(),
         };
-        if provider.options.self_test == SelfTest::OnLoad {
-            provider.run_self_tests()?;
+        if refusal.is_none() && provider.options.self_test == SelfTest::OnLoad {
+            refusal = provider.run_self_tests().err();
         }
-        Ok(provider)
+        if let Some(problem) = &refusal {
+            provider.log(
+                Level::Error,
+                &format!(
+                    "nothing is offered, and no TLS server or client starts, until this is mended: {}",
+                    problem.text
+                ),
+            );
+        }
+        provider.refusal = refusal;
+        provider
+    }
+
+    /// Whether the section in `openssl.cnf` is right, and with it what was asked for at load.
+    ///
+    /// # Errors
+    /// The wrong option, or the self-test that failed on load.
+    pub(crate) fn require_valid_section(&self) -> Result<(), Problem> {
+        self.refusal.clone().map_or(Ok(()), Err)
     }
 
     /// A provider was activated beside us. Runs under the core's lock: it only takes note.
@@ -81,6 +106,9 @@ impl Provider {
     pub(crate) fn offer(&self) -> &Offer {
         self.offer.get_or_init(|| {
             let native = self.native_rows();
+            if self.refusal.is_some() {
+                return Offer { algorithms: AlgorithmArrays::new(std::iter::empty()), groups: Vec::new() };
+            }
             let yielded = |row: &usize| self.options.native == Native::Yield && native.contains(row);
             let offer = Offer {
                 algorithms: AlgorithmArrays::new((0..KEM_ALGORITHMS.len()).filter(|row| !yielded(row))),
@@ -118,9 +146,9 @@ impl Provider {
         results.into_iter().collect()
     }
 
-    /// False once a self-test failed: what `OSSL_PROVIDER` calls the status.
+    /// False once a self-test failed, and where the section is wrong: what `OSSL_PROVIDER` calls the status.
     pub(crate) fn is_running(&self) -> bool {
-        !self.self_tests.any_failed()
+        self.refusal.is_none() && !self.self_tests.any_failed()
     }
 
     /// The option `native`, as the configuration spells it.

@@ -589,14 +589,16 @@ fn logs_the_kind(files: &Files) -> Result<()> {
     gateway.quit()
 }
 
-/// Waits until the newest line of the log is one that `is_it` looks for.
+/// Waits until the newest TLS line of the log is one that `is_it` looks for. The application behind the gateway is a
+/// server of the same nginx and logs its plain request before or after it.
 fn last_entry(gateway: &Gateway, is_it: impl Fn(&serde_json::Value) -> bool) -> Result<serde_json::Value> {
     let path = gateway.nginx.directory().outside("tls.log");
     let mut last = None;
     wait_for("the request's line in the log", || {
         let log = fs::read_to_string(&path).unwrap_or_default();
         // A line without its end is being written.
-        let Some(line) = log.rsplit_once('\n').and_then(|(lines, _)| lines.lines().last()) else {
+        let whole = log.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        let Some(line) = whole.lines().rfind(|line| !line.contains(r#""protocol":"""#)) else {
             return Ok(None);
         };
         let entry: serde_json::Value = serde_json::from_str(line).with_context(|| line.to_owned())?;

@@ -134,20 +134,6 @@ impl Core {
         }
     }
 
-    /// [`raise`](Self::raise) before `OSSL_provider_init` succeeded: the provider has no reason texts of its own yet,
-    /// so the reason is one of libcrypto's.
-    pub(super) fn raise_at_load(&self, problem: &Problem) {
-        let text = CString::new(format!("qtls: {}", problem.text).replace('%', "%%")).unwrap_or_default();
-        let reason = (ERR_LIB_PROV << ERR_LIB_OFFSET) | PROV_R_INVALID_CONFIG_DATA;
-        // SAFETY: as in `raise`.
-        unsafe {
-            if let (Some(new_error), Some(vset_error)) = (self.new_error, self.vset_error) {
-                new_error(self.handle);
-                vset_error(self.handle, reason as u32, text.as_ptr(), &mut VaList([0; 4]));
-            }
-        }
-    }
-
     /// What watches a self-test: the application's callback (`OSSL_SELF_TEST_set_callback(3)`), or nothing.
     pub(crate) fn self_test_observer(
         &self,
@@ -183,7 +169,8 @@ impl Core {
             },
             None => 0,
         };
-        if registered == 1 {
+        // The core answers with the length of its list of callbacks, which other providers are on as well.
+        if registered > 0 {
             Ok(())
         } else {
             Err(Problem::new(

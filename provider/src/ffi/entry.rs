@@ -42,28 +42,18 @@ pub unsafe extern "C" fn OSSL_provider_init(
 }
 
 unsafe fn initialise(core: Core, functions: *mut *const Dispatch, context: *mut *mut c_void) -> c_int {
-    // A second set of upcalls, because `Provider::new` keeps the first even when it fails.
-    let reporter = core.clone();
-    let loaded = Provider::new(core).and_then(|provider| {
-        let provider = Arc::new(provider);
-        // SAFETY: teardown ends the watch before it gives up the provider.
-        unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) }.map(|()| provider)
-    });
-    match loaded {
-        Ok(provider) => {
-            // SAFETY: the caller checked both places.
-            unsafe {
-                *functions = BASE.as_ptr();
-                *context = Arc::into_raw(provider).cast_mut().cast();
-            }
-            1
-        }
-        Err(problem) => {
-            log_load(&problem);
-            reporter.raise_at_load(&problem);
-            0
-        }
+    let provider = Arc::new(Provider::new(core));
+    // SAFETY: teardown ends the watch before it gives up the provider.
+    if let Err(problem) = unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) } {
+        log_load(&problem);
+        return 0;
     }
+    // SAFETY: the caller checked both places.
+    unsafe {
+        *functions = BASE.as_ptr();
+        *context = Arc::into_raw(provider).cast_mut().cast();
+    }
+    1
 }
 
 fn log_load(problem: &crate::problem::Problem) {
@@ -209,6 +199,8 @@ unsafe extern "C" fn get_capabilities(
         if !capability.is_some_and(|name| name.to_bytes().eq_ignore_ascii_case(b"TLS-GROUP")) {
             return Ok(1);
         }
+        // 0 makes `SSL_CTX_new` fail, and so stops every TLS server and client: what a mistake in the section has to do.
+        provider.require_valid_section()?;
         for &row in &provider.offer().groups {
             // SAFETY: the callback and its argument belong together.
             if unsafe { announce_group(&KEM_ALGORITHMS[row], callback, argument) } != 1 {

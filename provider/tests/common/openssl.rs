@@ -239,6 +239,17 @@ impl Context {
         Ok(Key { raw: key, context: self })
     }
 
+    /// What a TLS server or client does first.
+    pub(crate) fn make_tls_context(&self) -> Result<(), Errors> {
+        // SAFETY: a context of libssl's own, freed here; SSL_CTX_free takes null.
+        let made = unsafe {
+            let tls = SSL_CTX_new_ex(self.raw, null(), sys::TLS_method());
+            sys::SSL_CTX_free(tls);
+            !tls.is_null()
+        };
+        if made { Ok(()) } else { Err(Errors::take()) }
+    }
+
     /// Whether libssl takes a list of TLS groups.
     pub(crate) fn accepts_groups(&self, list: &str) -> bool {
         let list = c_string(list);

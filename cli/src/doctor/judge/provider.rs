@@ -182,7 +182,8 @@ impl Judge<'_> {
                 },
             );
         }
-        if !report.providers.iter().any(|provider| provider.name == entry.name) {
+        // One with a wrong option is loaded and does not run, so that TLS stops.
+        if !report.providers.iter().any(|provider| provider.name == entry.name && provider.running) {
             for error in self.start_errors().into_iter().filter(|error| error.contains("option '")) {
                 findings.fail(id, error, format!("correct it in [{}]", entry.section));
             }
@@ -249,11 +250,22 @@ impl Judge<'_> {
         let id = "provider-active";
         let name = self.provider();
         match report.providers.iter().find(|provider| provider.name == name) {
-            Some(provider) if !provider.running => findings.fail(
-                id,
-                format!("{name} is loaded, but its status is \"not running\": its self-test failed"),
-                "start once with `log = debug` in its section and look at standard error; the file may be damaged, so install it again",
-            ),
+            Some(provider) if !provider.running => {
+                let reasons = self.start_errors();
+                if reasons.is_empty() {
+                    findings.fail(
+                        id,
+                        format!("{name} is loaded, but its status is \"not running\": its self-test failed"),
+                        "start once with `log = debug` in its section and look at standard error; the file may be damaged, so install it again",
+                    );
+                } else {
+                    findings.fail(
+                        id,
+                        format!("{name} is loaded and refuses to run: {}", reasons.join("; ")),
+                        "mend that; until then no TLS server or client starts with this configuration",
+                    );
+                }
+            }
             Some(provider) if !provider.self_test => findings.fail(
                 id,
                 format!("the self-test of {name} fails"),
@@ -268,10 +280,14 @@ impl Judge<'_> {
                 if !reasons.is_empty() {
                     reasons.insert_str(0, ": ");
                 }
-                let active: Vec<&str> = report.providers.iter().map(|provider| provider.name.as_str()).collect();
+                let active: Vec<&str> =
+                    report.providers.iter().map(|provider| provider.name.as_str()).collect();
                 findings.fail(
                     id,
-                    format!("{name} is not active{reasons}; active: {}", if active.is_empty() { "none".to_owned() } else { active.join(", ") }),
+                    format!(
+                        "{name} is not active{reasons}; active: {}",
+                        if active.is_empty() { "none".to_owned() } else { active.join(", ") }
+                    ),
                     "mend what is wrong above this line first, then run doctor again",
                 );
             }
