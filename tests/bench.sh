@@ -44,7 +44,7 @@ handshakes_in() {
     shift
     local arguments=()
     for configuration in "$@"; do arguments+=(--conf "$configuration,chroot=$root"); done
-    dist/qtls bench --nginx /usr/sbin/nginx --rounds "$rounds" --handshakes "$handshakes" "${arguments[@]}" 2>/dev/null
+    dist/qtls bench --nginx /usr/sbin/nginx --rounds "$rounds" --handshakes "$handshakes" "${arguments[@]}"
 }
 
 etc=/opt/qtls-bench
