@@ -200,13 +200,17 @@ impl Provider {
 
     fn log_offer(&self, offer: &Offer, native: &[usize]) {
         let openssl = self.core.openssl_version();
-        if self.options.native == Native::Prefer && !native.is_empty() && !self.is_preferred() {
+        if self.options.native == Native::Prefer
+            && !native.is_empty()
+            && !prefer_us(&self.surroundings().default_properties)
+        {
             self.log(
                 Level::Error,
                 &format!(
-                    "native = prefer lacks its other half: OpenSSL {openssl} has these algorithms itself and takes those of \
-                     the provider that is listed first unless openssl.cnf says otherwise. Add 'alg_section = algorithm_section' to the section that \
-                     openssl_conf names, and a section [algorithm_section] with 'default_properties = ?{PROPERTY}'"
+                    "native = prefer lacks its other half: OpenSSL {openssl} has these algorithms itself and takes those \
+                     of the provider that is listed first unless openssl.cnf says otherwise. Add 'alg_section = \
+                     algorithm_section' to the section that openssl_conf names, and a section [algorithm_section] with \
+                     'default_properties = ?{PROPERTY}'"
                 ),
             );
         }
@@ -219,16 +223,6 @@ impl Provider {
                 names(native)
             ),
         );
-    }
-
-    fn is_preferred(&self) -> bool {
-        let properties: String = self
-            .surroundings()
-            .default_properties
-            .chars()
-            .filter(|character| !character.is_whitespace() && !"'\"".contains(*character))
-            .collect();
-        properties.split(',').any(|property| property.trim_start_matches('?') == PROPERTY)
     }
 
     fn surroundings(&self) -> std::sync::MutexGuard<'_, Surroundings> {
@@ -247,4 +241,37 @@ fn row_of(algorithm: &KemAlgorithm) -> usize {
 fn names(rows: &[usize]) -> String {
     let names: Vec<_> = rows.iter().map(|&row| KEM_ALGORITHMS[row].group_name).collect();
     names.join(":")
+}
+
+/// Whether these `default_properties` make OpenSSL choose us where others have the same algorithm.
+fn prefer_us(properties: &str) -> bool {
+    let properties: String = properties
+        .chars()
+        .filter(|character| !character.is_whitespace() && !"'\"".contains(*character))
+        .collect();
+    properties.split(',').any(|property| property.trim_start_matches('?') == PROPERTY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn default_properties_prefer_us_when_a_clause_names_us_as_openssl_may_write_it() {
+        for properties in [
+            "?provider=qtls",
+            "provider=qtls",
+            " ? provider = qtls ",
+            "?provider='qtls'",
+            "fips=yes,?provider=qtls",
+            "?provider=qtls,?fips=yes",
+        ] {
+            assert!(prefer_us(properties), "{properties}");
+        }
+        for properties in
+            ["", "?provider=default", "-provider=qtls", "?provider!=qtls", "?provider=qtls-token"]
+        {
+            assert!(!prefer_us(properties), "{properties}");
+        }
+    }
 }

@@ -27,11 +27,17 @@ use std::ptr::{null, null_mut};
 
 /// A context with the provider of this very program in it.
 fn with_provider() -> Context {
+    with_provider_named(&["qtls"])
+}
+
+fn with_provider_named(names: &[&str]) -> Context {
     let context = Context::new();
     // SAFETY: the same function, its pointers named otherwise.
     unsafe {
         let init = std::mem::transmute::<*const (), Init>(OSSL_provider_init as *const ());
-        context.add_builtin("qtls", init).unwrap();
+        for name in names {
+            context.add_builtin(name, init).unwrap();
+        }
     }
     context
 }
@@ -226,6 +232,19 @@ fn a_panic_while_the_provider_ends_does_not_end_the_process() {
     let context = with_provider();
     Scene::new(&context);
     armed("provider_teardown", || drop(context));
+}
+
+#[test]
+fn two_of_us_in_one_context_both_work() {
+    // The second finds the core's list of watchers taken by another, as beside any provider with a library context of its
+    // own.
+    let context = with_provider_named(&["qtls", "again"]);
+    let first = context.load("qtls").unwrap();
+    let second = context.load("again").unwrap();
+    assert!(context.generate(ALGORITHM).unwrap().check().is_ok());
+    first.unload().unwrap();
+    assert_eq!(second.integer(c"status").unwrap(), 1);
+    assert!(context.generate(ALGORITHM).unwrap().check().is_ok());
 }
 
 #[test]
