@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 rounds=${QTLS_BENCH_ROUNDS:-11} handshakes=${QTLS_BENCH_HANDSHAKES:-2000}
 tests/setup/install-host-packages.sh
+command -v cmake >/dev/null || apt-get install -y --no-install-recommends cmake # for liboqs, the third side of the operations
 make build
 
 work=$(mktemp -d)
