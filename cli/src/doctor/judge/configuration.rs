@@ -7,7 +7,7 @@ use super::super::configuration::Configuration;
 use super::super::inner::Report;
 use super::super::permissions::{obstacles, user_name, weaknesses};
 use super::super::version::Version;
-use super::{FIRST_WITH_PROVIDER_SIGNATURES, Judge};
+use super::{FIRST_WITH_ML_KEM, Judge};
 
 impl Judge<'_> {
     /// Everything between the environment and the list of providers.
@@ -263,11 +263,12 @@ impl Judge<'_> {
     ) {
         if configuration.diagnostics() {
             findings.ok("diagnostics", "config_diagnostics = 1");
-            if Version::parse(&report.version) < FIRST_WITH_PROVIDER_SIGNATURES {
+            // provider_conf.c, `provider_conf_load`: "non-fatal activation failure", 3.0 to 4.0.
+            if Version::parse(&report.version) < FIRST_WITH_ML_KEM {
                 findings.ok(
                     "diagnostics",
-                    "but OpenSSL 3.0 starts all the same when a provider can't be loaded (it takes that for no error); a \
-                     post-quantum name in nginx's ssl_ecdh_curve does stop the start then",
+                    "but OpenSSL starts all the same when a module can't be loaded; a post-quantum name in nginx's \
+                     ssl_ecdh_curve does stop the start then",
                 );
             }
         } else {
