@@ -104,11 +104,51 @@ pub enum Error {
         /// Name of the algorithm.
         algorithm: &'static str,
     },
-    /// An expanded private key cannot decapsulate what is encapsulated to its own public key: it is damaged or put
-    /// together from two.
+    /// An expanded private key cannot decapsulate what is encapsulated to its own public key, or the parts of an ML-DSA
+    /// private key do not fit each other: it is damaged or put together from two.
     PrivateKeyPair {
         /// Name of the algorithm.
         algorithm: &'static str,
+    },
+    /// A coefficient of the secret vectors in an expanded ML-DSA private key is outside -η … η (FIPS 204 algorithm 25):
+    /// it is damaged.
+    PrivateKeyRange {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The classical half of a composite private key is not what its algorithm asks for: an `ECPrivateKey` in DER with the
+    /// named curve and without the public key.
+    PrivateKeyEncoding {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Name of the classical half.
+        classical: &'static str,
+    },
+    /// A signature does not belong to message, context and public key.
+    SignatureInvalid {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// A context string is longer than 255 bytes (FIPS 204 algorithm 2).
+    ContextLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// An external message representative µ does not have 64 bytes.
+    MuLength {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Bytes it had.
+        got: usize,
+    },
+    /// Something is asked of an algorithm that it does not have.
+    Unsupported {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// What it does not have: "an expanded private key", "a raw message".
+        what: &'static str,
     },
     /// A power-on self-test did not give the known answer.
     KnownAnswerMismatch {
@@ -144,7 +184,8 @@ impl Error {
             | Self::PublicKeyPoint { .. }
             | Self::AllZeroSharedSecret { .. }
             | Self::CiphertextLength { .. }
-            | Self::CiphertextPoint { .. } => Fault::Peer,
+            | Self::CiphertextPoint { .. }
+            | Self::SignatureInvalid { .. } => Fault::Peer,
             Self::BufferLength { .. }
             | Self::SeedLength { .. }
             | Self::RandomnessLength { .. }
@@ -152,7 +193,12 @@ impl Error {
             | Self::PrivateKeyLength { .. }
             | Self::PrivateKeyModulus { .. }
             | Self::PrivateKeyHash { .. }
-            | Self::PrivateKeyPair { .. } => Fault::Caller,
+            | Self::PrivateKeyPair { .. }
+            | Self::PrivateKeyRange { .. }
+            | Self::PrivateKeyEncoding { .. }
+            | Self::ContextLength { .. }
+            | Self::MuLength { .. }
+            | Self::Unsupported { .. } => Fault::Caller,
             Self::KnownAnswerMismatch { .. } | Self::Randomness | Self::Backend(_) => Fault::Machine,
         }
     }
@@ -223,6 +269,29 @@ impl fmt::Display for Error {
                 "{algorithm}: the expanded private key does not belong to its own public key: it is damaged, restore it \
                  from a backup or from its seed"
             ),
+            Self::PrivateKeyRange { algorithm } => write!(
+                f,
+                "{algorithm}: the expanded private key holds a secret coefficient out of range (FIPS 204 algorithm 25): it \
+                 is damaged, restore it from a backup or from its seed"
+            ),
+            Self::PrivateKeyEncoding { algorithm, classical } => write!(
+                f,
+                "{algorithm}: the {classical} half of the private key is not an ECPrivateKey in DER with the named curve \
+                 and without the public key; make a new key"
+            ),
+            Self::SignatureInvalid { algorithm } => {
+                write!(
+                    f,
+                    "{algorithm}: the signature does not belong to this message, context and public key"
+                )
+            }
+            Self::ContextLength { algorithm, got } => {
+                write!(f, "{algorithm}: the context string has {got} bytes, it may have at most 255")
+            }
+            Self::MuLength { algorithm, got } => {
+                write!(f, "{algorithm}: the message representative mu has {got} bytes, it must have 64")
+            }
+            Self::Unsupported { algorithm, what } => write!(f, "{algorithm} does not have {what}"),
             Self::KnownAnswerMismatch { algorithm, step } => write!(
                 f,
                 "{algorithm}: the self-test of {step} did not give the known answer; do not use this build on this \

@@ -1,6 +1,9 @@
 //! Power-on self-tests with known answers (FIPS 140-3 section 7.10.3.2).
 
-use crate::{Backend, DefaultBackend, Error, KemAlgorithm, KemPrivateKey, KemPublicKey, Order};
+use crate::{
+    Backend, DefaultBackend, Error, KemAlgorithm, KemPrivateKey, KemPublicKey, MessageEncoding, MlDsa, Order,
+    SignatureAlgorithm, SignaturePrivateKey, SignaturePublicKey, SigningRandomness,
+};
 use std::fmt;
 
 /// A part of an algorithm's self-test.
@@ -15,12 +18,18 @@ pub enum KnownAnswerStep {
     Decapsulation,
     /// The secret of a wrong ciphertext (implicit rejection).
     Rejection,
+    /// A signature with fixed randomness; of a composite, one that verifies.
+    Signing,
+    /// That signature, and one with a wrong bit in each half.
+    Verification,
 }
 
 impl KnownAnswerStep {
-    /// Every step, in the order in which they run.
+    /// Every step of a KEM's self-test, in the order in which they run.
     pub const ALL: [Self; 4] =
         [Self::KeyGeneration, Self::Encapsulation, Self::Decapsulation, Self::Rejection];
+    /// Every step of a signature algorithm's self-test, in the order in which they run.
+    pub const SIGNATURE: [Self; 3] = [Self::KeyGeneration, Self::Signing, Self::Verification];
 }
 
 impl fmt::Display for KnownAnswerStep {
@@ -30,6 +39,8 @@ impl fmt::Display for KnownAnswerStep {
             Self::Encapsulation => "encapsulation",
             Self::Decapsulation => "decapsulation",
             Self::Rejection => "implicit rejection",
+            Self::Signing => "signing",
+            Self::Verification => "verification",
         })
     }
 }
@@ -76,13 +87,7 @@ pub fn run_known_answer_on<B: Backend>(
 ) -> Result<(), Error> {
     let known = KnownAnswer::of(algorithm)?;
     let mut run = |step: KnownAnswerStep, expected: &[u8], compute: &dyn Fn() -> Result<Vec<u8>, Error>| {
-        observer.begin(step);
-        let passed = compute().is_ok_and(|mut output| {
-            observer.corrupt(step, &mut output);
-            output == expected
-        });
-        observer.end(step, passed);
-        if passed { Ok(()) } else { Err(Error::KnownAnswerMismatch { algorithm: algorithm.name, step }) }
+        run_step(algorithm.name, observer, step, expected, compute)
     };
 
     let key = || KemPrivateKey::<B>::from_seed(algorithm, known.seed);
@@ -105,6 +110,22 @@ pub fn run_known_answer_on<B: Backend>(
     let (ciphertext, secret) = known.ciphertext_and_secret.split_at(algorithm.ciphertext_bytes());
     run(KnownAnswerStep::Decapsulation, secret, &|| decapsulate(ciphertext))?;
     run(KnownAnswerStep::Rejection, known.rejection_secret, &|| decapsulate(&spoiled(algorithm, ciphertext)))
+}
+
+fn run_step(
+    algorithm: &'static str,
+    observer: &mut dyn KnownAnswerObserver,
+    step: KnownAnswerStep,
+    expected: &[u8],
+    compute: &dyn Fn() -> Result<Vec<u8>, Error>,
+) -> Result<(), Error> {
+    observer.begin(step);
+    let passed = compute().is_ok_and(|mut output| {
+        observer.corrupt(step, &mut output);
+        output == expected
+    });
+    observer.end(step, passed);
+    if passed { Ok(()) } else { Err(Error::KnownAnswerMismatch { algorithm, step }) }
 }
 
 /// The parts of a file in `known_answer/`, which has them one after the other in this order.
@@ -175,4 +196,114 @@ pub fn compute_known_answer<B: Backend>(algorithm: &'static KemAlgorithm) -> Res
     )?;
     key.decapsulate(&spoiled(algorithm, &ciphertext), &mut rejection_secret)?;
     Ok([&seed, &randomness, key.public_key(), &ciphertext, &secret, &rejection_secret].concat())
+}
+
+/// What the signatures in `known_answer/` are on.
+const MESSAGE: &[u8] = b"Q-TLS: the self-test of a signature algorithm";
+const ENCODING: MessageEncoding<'static> = MessageEncoding::Pure { context: b"self-test" };
+
+/// Runs a signature algorithm's self-test on the default backend.
+///
+/// # Errors
+/// [`Error::KnownAnswerMismatch`] with the first step that failed; the later ones are then not run.
+pub fn run_signature_known_answer(
+    algorithm: &'static SignatureAlgorithm,
+    observer: &mut dyn KnownAnswerObserver,
+) -> Result<(), Error> {
+    run_signature_known_answer_on::<DefaultBackend>(algorithm, observer)
+}
+
+/// [`run_signature_known_answer`] on a backend of choice.
+///
+/// # Errors
+/// Those of [`run_signature_known_answer`].
+pub fn run_signature_known_answer_on<B: Backend>(
+    algorithm: &'static SignatureAlgorithm,
+    observer: &mut dyn KnownAnswerObserver,
+) -> Result<(), Error> {
+    let known = SignatureKnownAnswer::of(algorithm)?;
+    let key = || SignaturePrivateKey::<B>::from_seed(algorithm, known.seed);
+    let holds = |signature: &[u8]| {
+        let public = SignaturePublicKey::<B>::from_bytes(algorithm, known.public_key)?;
+        match public.verify(MESSAGE, ENCODING, signature) {
+            Ok(()) => Ok(1),
+            Err(Error::SignatureInvalid { .. }) => Ok(0),
+            Err(failed) => Err(failed),
+        }
+    };
+    run_step(algorithm.name, observer, KnownAnswerStep::KeyGeneration, known.public_key, &|| {
+        Ok(key()?.public_key().to_vec())
+    })?;
+    if algorithm.composite.is_none() {
+        run_step(algorithm.name, observer, KnownAnswerStep::Signing, known.signature, &|| {
+            key()?.sign(MESSAGE, ENCODING, SigningRandomness::Given(known.randomness))
+        })?;
+    } else {
+        // A composite's ECDSA half is never the same twice, so what is known is that it verifies.
+        run_step(algorithm.name, observer, KnownAnswerStep::Signing, &[1], &|| {
+            Ok(vec![holds(&key()?.sign(MESSAGE, ENCODING, SigningRandomness::Hedged)?)?])
+        })?;
+    }
+    run_step(algorithm.name, observer, KnownAnswerStep::Verification, &[1, 0, 0], &|| {
+        let with_wrong_bit = |position: usize| {
+            let mut wrong = known.signature.to_vec();
+            wrong[position] ^= 1;
+            wrong
+        };
+        let last = known.signature.len() - 1;
+        Ok(vec![holds(known.signature)?, holds(&with_wrong_bit(0))?, holds(&with_wrong_bit(last))?])
+    })
+}
+
+/// The parts of a signature algorithm's file in `known_answer/`, which has them one after the other in this order.
+struct SignatureKnownAnswer {
+    seed: &'static [u8],
+    randomness: &'static [u8; MlDsa::RANDOMNESS_BYTES],
+    public_key: &'static [u8],
+    signature: &'static [u8],
+}
+
+impl SignatureKnownAnswer {
+    fn of(algorithm: &SignatureAlgorithm) -> Result<Self, Error> {
+        const WRONG: Error = Error::Backend("known answer");
+        let (seed, rest) = algorithm.known_answer.split_at_checked(algorithm.seed_bytes()).ok_or(WRONG)?;
+        let (randomness, rest) = rest.split_first_chunk().ok_or(WRONG)?;
+        let (public_key, signature) = rest.split_at_checked(algorithm.public_key_bytes()).ok_or(WRONG)?;
+        if signature.is_empty() {
+            return Err(WRONG);
+        }
+        Ok(Self { seed, randomness, public_key, signature })
+    }
+}
+
+/// Computes the file of known answers for a signature algorithm, as [`compute_known_answer`] does for a KEM. Of a
+/// composite with ECDSA the signature is another one each time.
+///
+/// Seed and randomness count up from the last number of the object identifier.
+///
+/// # Errors
+/// [`Error::Backend`] and [`Error::Randomness`] if the machine fails.
+pub fn compute_signature_known_answer<B: Backend>(
+    algorithm: &'static SignatureAlgorithm,
+) -> Result<Vec<u8>, Error> {
+    let first = algorithm.oid.rsplit('.').next().and_then(|last| last.parse().ok()).unwrap_or(0u8);
+    let counted = |from: usize, bytes: usize| -> Vec<u8> {
+        (0..bytes).map(|position| first.wrapping_add((from + position) as u8)).collect()
+    };
+    let mut seed = counted(0, MlDsa::SEED_BYTES);
+    if let Some(composite) = algorithm.composite {
+        let (before, after) = composite.classical.scalar_frame();
+        seed.extend(
+            [before, &counted(MlDsa::SEED_BYTES, composite.classical.scalar_bytes()), after].concat(),
+        );
+    }
+    let mut randomness = [0; MlDsa::RANDOMNESS_BYTES];
+    randomness.copy_from_slice(&counted(0x80, MlDsa::RANDOMNESS_BYTES));
+    let key = SignaturePrivateKey::<B>::from_seed(algorithm, &seed)?;
+    let signing = match algorithm.composite {
+        None => SigningRandomness::Given(&randomness),
+        Some(_) => SigningRandomness::Hedged,
+    };
+    let signature = key.sign(MESSAGE, ENCODING, signing)?;
+    Ok([&seed, &randomness[..], key.public_key(), &signature].concat())
 }

@@ -4,13 +4,15 @@
 //! [`KEM_ALGORITHMS`] has one row for each key-encapsulation mechanism that Q-TLS offers as a TLS 1.3 group: ML-KEM
 //! (FIPS 203) alone, or joined with X25519, P-256 or P-384. Names, code points, sizes and the order of the halves come
 //! from the row; no other file knows them. [`KemPublicKey`] and [`KemPrivateKey`] are keys of any row.
+//! [`SIGNATURE_ALGORITHMS`] likewise has ML-DSA (FIPS 204) alone, or joined with ECDSA or Ed25519 as a composite
+//! (`draft-ietf-lamps-pq-composite-sigs-19`); [`SignaturePublicKey`] and [`SignaturePrivateKey`] are its keys.
 //!
 //! The primitives come from a [`Backend`]:
 //!
 //! | cargo feature | type | what | build |
 //! |---|---|---|---|
 //! | `aws-lc` (default) | [`AwsLc`] | AWS-LC: assembly chosen at run time, the fast side | needs a C compiler |
-//! | `rustcrypto` | [`RustCrypto`] | `ml-kem`, `x25519-dalek`, `p256`, `p384`: the oracle, or all there is | Rust only |
+//! | `rustcrypto` | [`RustCrypto`] | `ml-kem`, `ml-dsa`, `x25519-dalek`, `ed25519-dalek`, `p256`, `p384`: the oracle, or all there is | Rust only |
 //!
 //! With both on, [`DefaultBackend`] is AWS-LC, and a key says which side it wants: `KemPrivateKey::<RustCrypto>`. In an
 //! expression `<KemPrivateKey>::generate(…)`, with the angle brackets, stands for the default one.
@@ -40,6 +42,26 @@
 //! # }
 //! ```
 //!
+//! # One signature
+//! ```
+//! use qtls_crypto::{MessageEncoding, SignaturePrivateKey, SignaturePublicKey, SigningRandomness, signature_by_name};
+//! # fn main() -> Result<(), qtls_crypto::Error> {
+//! let algorithm: &'static _ = signature_by_name("ML-DSA-65").expect("a row of the table");
+//! let private: SignaturePrivateKey = SignaturePrivateKey::generate(algorithm)?;
+//! let signature = private.sign(b"message", MessageEncoding::PURE, SigningRandomness::Hedged)?;
+//!
+//! let public: SignaturePublicKey = SignaturePublicKey::from_bytes(algorithm, private.public_key())?;
+//! public.verify(b"message", MessageEncoding::PURE, &signature)?;
+//!
+//! // A message that comes in pieces; what is signed is then its representative.
+//! let mut hash = public.message_hash(MessageEncoding::PURE)?;
+//! hash.update(b"mess")?;
+//! hash.update(b"age")?;
+//! public.verify_representative(&hash.finish()?, &signature)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
 //! # What it promises
 //! - A peer's bytes are checked before they are used: length, ML-KEM modulus (FIPS 203 section 7.2), uncompressed point
 //!   on the curve, X25519 value of small order. [`Error::fault`] tells a peer's fault from a caller's and the machine's.
@@ -50,7 +72,7 @@
 //! - Nothing panics on any input; `unsafe` is in `backend/aws_lc.rs` alone.
 //!
 //! # Adding an algorithm
-//! Add its row to `algorithm.rs`; if its primitive is new, a method to [`Backend`] and its body to both backends; then
+//! Add its row to `algorithm.rs` or `signature_algorithm.rs`; if its primitive is new, a method to [`Backend`] and its body to both backends; then
 //! write its vectors with `cargo run -p qtls-crypto --example known_answers`. The tests go over the whole table.
 //!
 //! `cargo run --release -p qtls-crypto --example speed` prints what each operation costs on this machine.
@@ -70,6 +92,8 @@ mod error;
 mod kem;
 mod known_answer;
 mod modulus;
+mod signature;
+mod signature_algorithm;
 
 pub use algorithm::{
     Curve, KEM_ALGORITHMS, KemAlgorithm, MlKem, OBSOLETE_GROUPS, Order, kem_by_group_id, kem_by_name,
@@ -82,5 +106,14 @@ pub use backend::{Backend, DefaultBackend};
 pub use error::{Error, Fault};
 pub use kem::{KemPrivateKey, KemPublicKey};
 pub use known_answer::{
-    KnownAnswerObserver, KnownAnswerStep, compute_known_answer, run_known_answer, run_known_answer_on,
+    KnownAnswerObserver, KnownAnswerStep, compute_known_answer, compute_signature_known_answer,
+    run_known_answer, run_known_answer_on, run_signature_known_answer, run_signature_known_answer_on,
+};
+pub use signature::{
+    MessageEncoding, MessageHash, MessageRepresentative, SignaturePrivateKey, SignaturePublicKey,
+    SigningRandomness,
+};
+pub use signature_algorithm::{
+    Classical, Composite, HashFunction, MlDsa, SIGNATURE_ALGORITHMS, SignatureAlgorithm, TlsSignatureScheme,
+    signature_by_code_point, signature_by_name,
 };

@@ -4,7 +4,10 @@
 //! What is looked for is held inverted, so that the search does not find itself.
 #![cfg(target_os = "linux")]
 
-use qtls_crypto::{AwsLc, Backend, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, RustCrypto};
+use qtls_crypto::{
+    AwsLc, Backend, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, MessageEncoding, RustCrypto,
+    SIGNATURE_ALGORITHMS, SignatureAlgorithm, SignaturePrivateKey, SigningRandomness,
+};
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
@@ -19,6 +22,10 @@ fn after_the_last_clone_is_dropped_no_secret_is_left_in_memory() {
         // The RustCrypto crates wipe what they own, but copies of what they return stay on the stack until the next call
         // writes over them.
         nothing_is_left::<RustCrypto>(algorithm, Where::OffTheStack);
+    }
+    for algorithm in &SIGNATURE_ALGORITHMS {
+        nothing_of_a_signature_key_is_left::<AwsLc>(algorithm, Where::Anywhere);
+        nothing_of_a_signature_key_is_left::<RustCrypto>(algorithm, Where::OffTheStack);
     }
 }
 
@@ -68,6 +75,37 @@ fn nothing_is_left<B: Backend>(algorithm: &'static KemAlgorithm, place: Where) {
         ];
         if algorithm.curve.is_some() {
             wanted.push(Wanted::new("scalar", &seed[64..][..32]));
+        }
+        wanted
+    };
+    let found = found(&wanted, place);
+    assert!(found.is_empty(), "{} {}: {found:?}", B::NAME, algorithm.name);
+}
+
+fn nothing_of_a_signature_key_is_left<B: Backend>(algorithm: &'static SignatureAlgorithm, place: Where) {
+    let wanted = {
+        let generated = SignaturePrivateKey::<B>::generate(algorithm).unwrap();
+        let seed = Zeroizing::new(generated.seed().unwrap().to_vec());
+        let imported = SignaturePrivateKey::<B>::from_seed(algorithm, &seed).unwrap();
+        let sign = |key: SignaturePrivateKey<B>| {
+            key.sign(b"message", MessageEncoding::PURE, SigningRandomness::Hedged).unwrap()
+        };
+        sign(imported);
+        sign(generated.clone());
+        let mut wanted = vec![Wanted::new("seed", &seed[..32])];
+        match algorithm.composite {
+            // The scalar, whatever stands around it.
+            Some(composite) => {
+                let begins = if composite.classical.scalar_bytes() + 32 == seed.len() { 32 } else { 39 };
+                wanted.push(Wanted::new("scalar", &seed[begins..]));
+            }
+            None => {
+                let expanded = generated.to_bytes().unwrap();
+                sign(SignaturePrivateKey::<B>::from_bytes(algorithm, &expanded).unwrap());
+                // rho ‖ K ‖ tr ‖ s1 … (FIPS 204 algorithm 24)
+                wanted.push(Wanted::new("K", &expanded[32..64]));
+                wanted.push(Wanted::new("s1", &expanded[128..]));
+            }
         }
         wanted
     };

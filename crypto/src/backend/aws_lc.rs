@@ -2,11 +2,16 @@
 //!
 //! The C interface and not `aws-lc-rs`, because only it makes an ML-KEM key from a seed, gives the expanded key back,
 //! encapsulates with given randomness and takes a given scalar; and because it costs fewer allocations and copies.
+//! Signing with ML-DSA goes one step further down, to the function behind `EVP_PKEY_sign`: only there can the randomness
+//! be given, as deterministic signatures, NIST's vectors and the self-test need it. AWS-LC exports it
+//! (`crypto/fipsmodule/ml_dsa/ml_dsa.h`) and `aws-lc-sys` does not declare it; its linker name carries the version of
+//! `aws-lc-sys`, which `Cargo.toml` therefore fixes. With another version the build fails at the link.
+//!
 //! `OPENSSL_free` of AWS-LC wipes every block it frees, so its objects need no wiping of ours.
 #![allow(unsafe_code)]
 
 use super::Backend;
-use crate::{Curve, Error, MlKem};
+use crate::{Classical, Curve, Error, HashFunction, MlDsa, MlKem};
 use aws_lc_sys as ffi;
 use std::ptr::{self, NonNull};
 use zeroize::Zeroizing;
@@ -34,6 +39,40 @@ pub enum Scalar {
     Nist(Handle<ffi::EC_KEY>),
 }
 
+/// An ML-DSA public key.
+pub struct VerifyingKey(Handle<ffi::EVP_PKEY>);
+
+/// An ML-DSA private key: its expanded form. On the heap, so that moving it leaves no copy behind.
+pub struct SigningKey {
+    parameters: MlDsa,
+    expanded: Zeroizing<Box<[u8]>>,
+}
+
+/// A public key of a composite's classical half.
+pub enum ClassicalVerifyingKey {
+    /// A key on a NIST curve with the hash that its signatures use.
+    Ecdsa(Handle<ffi::EC_KEY>, Digest),
+    /// As it was given; each verification decodes it.
+    Ed25519([u8; 32]),
+}
+
+/// A private key of a composite's classical half.
+pub enum ClassicalSigningKey {
+    /// A key on a NIST curve with the hash that its signatures use.
+    Ecdsa(Handle<ffi::EC_KEY>, Digest),
+    /// RFC 8032's seed and the public key, one after the other. On the heap as above.
+    Ed25519(Zeroizing<Box<[u8]>>),
+}
+
+/// The hash of an ECDSA signature.
+#[derive(Clone, Copy)]
+pub enum Digest {
+    /// SHA-256.
+    Sha256,
+    /// SHA-384.
+    Sha384,
+}
+
 impl Backend for AwsLc {
     const NAME: &'static str = "aws-lc";
 
@@ -41,6 +80,11 @@ impl Backend for AwsLc {
     type DecapsulationKey = MlKemKey;
     type Point = Point;
     type Scalar = Scalar;
+    type VerifyingKey = VerifyingKey;
+    type SigningKey = SigningKey;
+    type ClassicalVerifyingKey = ClassicalVerifyingKey;
+    type ClassicalSigningKey = ClassicalSigningKey;
+    type Hash = Handle<ffi::EVP_MD_CTX>;
 
     fn random(out: &mut [u8]) -> Result<(), Error> {
         // SAFETY: the pointer and the length are those of one exclusive slice.
@@ -63,7 +107,7 @@ impl Backend for AwsLc {
         ciphertext: &mut [u8],
         shared_secret: &mut [u8],
     ) -> Result<(), Error> {
-        let context = key.context()?;
+        let context = context(&key.0)?;
         let mut ciphertext_bytes = ciphertext.len();
         let mut secret_bytes = shared_secret.len();
         let done = match randomness {
@@ -156,7 +200,7 @@ impl Backend for AwsLc {
     }
 
     fn decapsulate(key: &MlKemKey, ciphertext: &[u8], shared_secret: &mut [u8]) -> Result<(), Error> {
-        let context = key.context()?;
+        let context = context(&key.0)?;
         let mut secret_bytes = shared_secret.len();
         // SAFETY: the context is live and ours; each pointer and length pair is that of one slice, and the call fails
         // when one has the wrong length.
@@ -191,16 +235,13 @@ impl Backend for AwsLc {
     }
 
     fn scalar(curve: Curve, encoded: &[u8]) -> Result<Option<Scalar>, Error> {
-        let Some(group) = nist_group(curve) else {
+        if curve == Curve::X25519 {
             return Ok(Some(Scalar::X25519(Zeroizing::new(encoded.into()))));
-        };
+        }
         // SAFETY: the pointer and the length are those of one slice, which the call copies; NULL asks for a new number.
         let number = unsafe { ffi::BN_bin2bn(encoded.as_ptr(), encoded.len(), ptr::null_mut()) };
         let number = Handle::new(number, "BN_bin2bn")?;
-        // SAFETY: no pointer goes in.
-        let key = Handle::new(unsafe { ffi::EC_KEY_new() }, "EC_KEY_new")?;
-        // SAFETY: the key is live and ours, the group a static of the library.
-        check(unsafe { ffi::EC_KEY_set_group(key.as_ptr(), group) } == 1, "EC_KEY_set_group")?;
+        let key = ec_key(curve)?;
         // SAFETY: key and number are live; the call copies the number, and fails when it is zero or not below the
         // group's order.
         if unsafe { ffi::EC_KEY_set_private_key(key.as_ptr(), number.as_ptr()) } != 1 {
@@ -283,15 +324,367 @@ impl Backend for AwsLc {
             _ => Err(Error::Backend("ECDH_compute_key")),
         }
     }
+
+    fn hash(function: HashFunction) -> Result<Self::Hash, Error> {
+        // SAFETY: takes nothing and makes a new object.
+        let hash = Handle::new(unsafe { ffi::EVP_MD_CTX_new() }, "EVP_MD_CTX_new")?;
+        // SAFETY: the hash is live and ours, the functions are statics of the library; the engine may be NULL.
+        let done = unsafe {
+            let function = match function {
+                HashFunction::Sha256 => ffi::EVP_sha256(),
+                HashFunction::Sha512 => ffi::EVP_sha512(),
+                HashFunction::Shake256 => ffi::EVP_shake256(),
+            };
+            ffi::EVP_DigestInit_ex(hash.as_ptr(), function, ptr::null_mut())
+        };
+        check(done == 1, "EVP_DigestInit_ex")?;
+        Ok(hash)
+    }
+
+    fn hash_update(hash: &mut Self::Hash, message: &[u8]) -> Result<(), Error> {
+        // SAFETY: the hash is live and exclusively borrowed; the pointer and the length are those of one slice.
+        let done = unsafe { ffi::EVP_DigestUpdate(hash.as_ptr(), message.as_ptr().cast(), message.len()) };
+        check(done == 1, "EVP_DigestUpdate")
+    }
+
+    fn hash_clone(hash: &Self::Hash) -> Result<Self::Hash, Error> {
+        // SAFETY: takes nothing and makes a new object.
+        let copy = Handle::new(unsafe { ffi::EVP_MD_CTX_new() }, "EVP_MD_CTX_new")?;
+        // SAFETY: both are live, and the one copied from is only read.
+        check(unsafe { ffi::EVP_MD_CTX_copy_ex(copy.as_ptr(), hash.as_ptr()) } == 1, "EVP_MD_CTX_copy_ex")?;
+        Ok(copy)
+    }
+
+    fn hash_finish(hash: Self::Hash, out: &mut [u8]) -> Result<(), Error> {
+        // SAFETY: the hash is live and ours.
+        let function = unsafe { ffi::EVP_MD_CTX_md(hash.as_ptr()) };
+        // SAFETY: the function is a static of the library.
+        let (flags, size) = unsafe { (ffi::EVP_MD_flags(function), ffi::EVP_MD_size(function)) };
+        let done = if flags & ffi::EVP_MD_FLAG_XOF as u32 != 0 {
+            // SAFETY: the hash is live and ours; the pointer and the length are those of one exclusive slice.
+            unsafe { ffi::EVP_DigestFinalXOF(hash.as_ptr(), out.as_mut_ptr(), out.len()) }
+        } else {
+            check(size == out.len(), "EVP_DigestFinal_ex")?;
+            // SAFETY: as above; the slice has the bytes that this function writes; the length may be NULL.
+            unsafe { ffi::EVP_DigestFinal_ex(hash.as_ptr(), out.as_mut_ptr(), ptr::null_mut()) }
+        };
+        check(done == 1, "EVP_DigestFinal_ex")
+    }
+
+    fn verifying_key(parameters: MlDsa, encoded: &[u8]) -> Result<VerifyingKey, Error> {
+        // SAFETY: the pointer and the length are those of one slice, which the call copies; a wrong length gives NULL.
+        let key = unsafe {
+            ffi::EVP_PKEY_pqdsa_new_raw_public_key(ml_dsa_nid(parameters), encoded.as_ptr(), encoded.len())
+        };
+        Handle::new(key, "EVP_PKEY_pqdsa_new_raw_public_key").map(VerifyingKey)
+    }
+
+    fn verify_mu(key: &VerifyingKey, mu: &[u8; MlDsa::MU_BYTES], signature: &[u8]) -> Result<bool, Error> {
+        let context = context(&key.0)?;
+        // SAFETY: the context is live and ours.
+        check(unsafe { ffi::EVP_PKEY_verify_init(context.as_ptr()) } == 1, "EVP_PKEY_verify_init")?;
+        // SAFETY: the context is live and ours; each pointer and length pair is that of one slice. For this kind of key
+        // the digest is µ.
+        let done = unsafe {
+            ffi::EVP_PKEY_verify(context.as_ptr(), signature.as_ptr(), signature.len(), mu.as_ptr(), mu.len())
+        };
+        Ok(holds(done))
+    }
+
+    fn signing_key_from_seed(
+        parameters: MlDsa,
+        seed: &[u8; MlDsa::SEED_BYTES],
+        public: &mut [u8],
+    ) -> Result<SigningKey, Error> {
+        ml_dsa_key(parameters, seed, public)?.ok_or(Error::Backend("EVP_PKEY_pqdsa_new_raw_private_key"))
+    }
+
+    fn signing_key_from_bytes(
+        parameters: MlDsa,
+        expanded: &[u8],
+        public: &mut [u8],
+    ) -> Result<Option<SigningKey>, Error> {
+        ml_dsa_key(parameters, expanded, public)
+    }
+
+    fn signing_key_to_bytes(key: &SigningKey, expanded: &mut [u8]) -> Result<(), Error> {
+        check(expanded.len() == key.expanded.len(), "expanded key")?;
+        expanded.copy_from_slice(&key.expanded);
+        Ok(())
+    }
+
+    fn sign_mu(
+        key: &SigningKey,
+        mu: &[u8; MlDsa::MU_BYTES],
+        randomness: &[u8; MlDsa::RANDOMNESS_BYTES],
+        signature: &mut [u8],
+    ) -> Result<(), Error> {
+        let function: MlDsaSign = match key.parameters {
+            MlDsa::MlDsa44 => ml_dsa_extmu_44_sign_internal,
+            MlDsa::MlDsa65 => ml_dsa_extmu_65_sign_internal,
+            MlDsa::MlDsa87 => ml_dsa_extmu_87_sign_internal,
+        };
+        check(
+            key.expanded.len() == key.parameters.private_key_bytes()
+                && signature.len() == key.parameters.signature_bytes(),
+            "ml_dsa_extmu_sign_internal",
+        )?;
+        let mut signature_bytes = signature.len();
+        // SAFETY: key and signature have the lengths of the parameter set, just checked, µ and randomness are arrays of the
+        // lengths that the function reads; with µ given there is no prefix.
+        let done = unsafe {
+            function(
+                key.expanded.as_ptr(),
+                signature.as_mut_ptr(),
+                &mut signature_bytes,
+                mu.as_ptr(),
+                mu.len(),
+                ptr::null(),
+                0,
+                randomness.as_ptr(),
+            )
+        };
+        check(done == 1 && signature_bytes == signature.len(), "ml_dsa_extmu_sign_internal")
+    }
+
+    fn classical_verifying_key(
+        classical: Classical,
+        encoded: &[u8],
+    ) -> Result<Option<ClassicalVerifyingKey>, Error> {
+        let Some((curve, digest)) = ecdsa(classical) else {
+            // Each verification decodes the key and says no when that fails.
+            return Ok(Some(ClassicalVerifyingKey::Ed25519(*array(encoded)?)));
+        };
+        let Some(Point::Nist(point)) = Self::point(curve, encoded)? else { return Ok(None) };
+        let key = ec_key(curve)?;
+        // SAFETY: key and point are live and of one group; the call copies the point.
+        let done = unsafe { ffi::EC_KEY_set_public_key(key.as_ptr(), point.as_ptr()) };
+        check(done == 1, "EC_KEY_set_public_key")?;
+        Ok(Some(ClassicalVerifyingKey::Ecdsa(key, digest)))
+    }
+
+    fn classical_verify(
+        key: &ClassicalVerifyingKey,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Error> {
+        let done = match key {
+            ClassicalVerifyingKey::Ecdsa(key, function) => {
+                let digest = digest(*function, message)?;
+                // SAFETY: the key is live and has a public point; each pointer and length pair is that of one slice; the
+                // type is not used.
+                unsafe {
+                    ffi::ECDSA_verify(
+                        0,
+                        digest.as_ptr(),
+                        digest.len(),
+                        signature.as_ptr(),
+                        signature.len(),
+                        key.as_ptr(),
+                    )
+                }
+            }
+            ClassicalVerifyingKey::Ed25519(_) if signature.len() != 64 => 0,
+            // SAFETY: the message's pointer and length are those of one slice; the signature has the 64 bytes, just
+            // checked, and the key the 32 that the call reads.
+            ClassicalVerifyingKey::Ed25519(key) => unsafe {
+                ffi::ED25519_verify(message.as_ptr(), message.len(), signature.as_ptr(), key.as_ptr())
+            },
+        };
+        Ok(holds(done))
+    }
+
+    fn classical_signing_key(
+        classical: Classical,
+        scalar: &[u8],
+        public: &mut [u8],
+    ) -> Result<Option<ClassicalSigningKey>, Error> {
+        let Some((curve, digest)) = ecdsa(classical) else {
+            let mut both = Zeroizing::new(vec![0; 64].into_boxed_slice());
+            let public: &mut [u8; 32] = public.try_into().map_err(|_| Error::Backend("ED25519_keypair"))?;
+            let seed = array(scalar)?;
+            // SAFETY: the call reads 32 bytes and writes 32 and 64, which the three buffers have.
+            unsafe { ffi::ED25519_keypair_from_seed(public.as_mut_ptr(), both.as_mut_ptr(), seed.as_ptr()) };
+            return Ok(Some(ClassicalSigningKey::Ed25519(both)));
+        };
+        match Self::scalar(curve, scalar)? {
+            Some(scalar) => {
+                Self::public_value(&scalar, public)?;
+                match scalar {
+                    Scalar::Nist(key) => Ok(Some(ClassicalSigningKey::Ecdsa(key, digest))),
+                    Scalar::X25519(_) => Err(Error::Backend("EC_KEY_set_private_key")),
+                }
+            }
+            None => Ok(None),
+        }
+    }
+
+    fn classical_sign(key: &ClassicalSigningKey, message: &[u8]) -> Result<Vec<u8>, Error> {
+        match key {
+            ClassicalSigningKey::Ecdsa(key, function) => {
+                let digest = digest(*function, message)?;
+                // SAFETY: the key is live.
+                let mut signature = vec![0; unsafe { ffi::ECDSA_size(key.as_ptr()) }];
+                let mut bytes = 0;
+                // SAFETY: the key is live and has a private number; the digest's pointer and length are those of one
+                // slice; the signature has the bytes that ECDSA_size asks for; the type is not used.
+                let done = unsafe {
+                    ffi::ECDSA_sign(
+                        0,
+                        digest.as_ptr(),
+                        digest.len(),
+                        signature.as_mut_ptr(),
+                        &mut bytes,
+                        key.as_ptr(),
+                    )
+                };
+                check(done == 1 && bytes as usize <= signature.len(), "ECDSA_sign")?;
+                signature.truncate(bytes as usize);
+                Ok(signature)
+            }
+            ClassicalSigningKey::Ed25519(both) => {
+                let mut signature = vec![0; 64];
+                check(both.len() == 64, "ED25519_sign")?;
+                // SAFETY: the message's pointer and length are those of one slice; signature and key have the 64 bytes
+                // that the call writes and reads.
+                let done = unsafe {
+                    ffi::ED25519_sign(signature.as_mut_ptr(), message.as_ptr(), message.len(), both.as_ptr())
+                };
+                check(done == 1, "ED25519_sign")?;
+                Ok(signature)
+            }
+        }
+    }
 }
 
-impl MlKemKey {
-    fn context(&self) -> Result<Handle<ffi::EVP_PKEY_CTX>, Error> {
-        // SAFETY: the key is live; the context takes a reference of its own (an atomic count), and the engine may be
-        // NULL.
-        let context = unsafe { ffi::EVP_PKEY_CTX_new(self.0.as_ptr(), ptr::null_mut()) };
-        Handle::new(context, "EVP_PKEY_CTX_new")
+/// The functions behind `EVP_PKEY_sign` for ML-DSA: returns 1 or 0, `pre` is unused.
+type MlDsaSign = unsafe extern "C" fn(
+    private_key: *const u8,
+    signature: *mut u8,
+    signature_bytes: *mut usize,
+    mu: *const u8,
+    mu_bytes: usize,
+    pre: *const u8,
+    pre_bytes: usize,
+    randomness: *const u8,
+) -> std::ffi::c_int;
+
+macro_rules! ml_dsa_sign {
+    ($($name:ident = $link_name:literal,)*) => {
+        // SAFETY: the declarations are those of `crypto/fipsmodule/ml_dsa/ml_dsa.h` of the version in the names.
+        unsafe extern "C" {
+            $(
+                #[link_name = $link_name]
+                fn $name(
+                    private_key: *const u8,
+                    signature: *mut u8,
+                    signature_bytes: *mut usize,
+                    mu: *const u8,
+                    mu_bytes: usize,
+                    pre: *const u8,
+                    pre_bytes: usize,
+                    randomness: *const u8,
+                ) -> std::ffi::c_int;
+            )*
+        }
+    };
+}
+
+ml_dsa_sign! {
+    ml_dsa_extmu_44_sign_internal = "aws_lc_0_47_0_ml_dsa_extmu_44_sign_internal",
+    ml_dsa_extmu_65_sign_internal = "aws_lc_0_47_0_ml_dsa_extmu_65_sign_internal",
+    ml_dsa_extmu_87_sign_internal = "aws_lc_0_47_0_ml_dsa_extmu_87_sign_internal",
+}
+
+/// Makes a private key from a seed or from its expanded form, which the library tells apart by the length, and computes
+/// the public key; `None` when an expanded key's parts do not fit each other.
+fn ml_dsa_key(parameters: MlDsa, encoded: &[u8], public: &mut [u8]) -> Result<Option<SigningKey>, Error> {
+    // SAFETY: the pointer and the length are those of one slice, which the call copies; a wrong length gives NULL.
+    let key = unsafe {
+        ffi::EVP_PKEY_pqdsa_new_raw_private_key(ml_dsa_nid(parameters), encoded.as_ptr(), encoded.len())
+    };
+    let Ok(key) = Handle::new(key, "EVP_PKEY_pqdsa_new_raw_private_key") else { return Ok(None) };
+    let mut expanded = Zeroizing::new(vec![0; parameters.private_key_bytes()].into_boxed_slice());
+    let (mut public_bytes, mut expanded_bytes) = (public.len(), expanded.len());
+    // SAFETY: the key is live; each pointer and length pair is that of one exclusive slice, and the calls fail when one is
+    // too short.
+    let done = unsafe {
+        ffi::EVP_PKEY_get_raw_public_key(key.as_ptr(), public.as_mut_ptr(), &mut public_bytes) == 1
+            && ffi::EVP_PKEY_get_raw_private_key(key.as_ptr(), expanded.as_mut_ptr(), &mut expanded_bytes)
+                == 1
+    };
+    check(
+        done && public_bytes == public.len() && expanded_bytes == expanded.len(),
+        "EVP_PKEY_get_raw_private_key",
+    )?;
+    Ok(Some(SigningKey { parameters, expanded }))
+}
+
+const fn ml_dsa_nid(parameters: MlDsa) -> i32 {
+    match parameters {
+        MlDsa::MlDsa44 => ffi::NID_MLDSA44,
+        MlDsa::MlDsa65 => ffi::NID_MLDSA65,
+        MlDsa::MlDsa87 => ffi::NID_MLDSA87,
     }
+}
+
+/// The curve and the hash of ECDSA; `None` for Ed25519.
+const fn ecdsa(classical: Classical) -> Option<(Curve, Digest)> {
+    match classical {
+        Classical::EcdsaP256 => Some((Curve::P256, Digest::Sha256)),
+        Classical::EcdsaP384 => Some((Curve::P384, Digest::Sha384)),
+        Classical::Ed25519 => None,
+    }
+}
+
+fn digest(function: Digest, message: &[u8]) -> Result<Vec<u8>, Error> {
+    // SAFETY: the functions are statics of the library.
+    let (function, size) = unsafe {
+        match function {
+            Digest::Sha256 => (ffi::EVP_sha256(), 32),
+            Digest::Sha384 => (ffi::EVP_sha384(), 48),
+        }
+    };
+    let mut digest = vec![0; size];
+    let mut digest_bytes = 0;
+    // SAFETY: the input's pointer and length are those of one slice; the digest has the bytes that the function writes;
+    // the engine may be NULL.
+    let done = unsafe {
+        ffi::EVP_Digest(
+            message.as_ptr().cast(),
+            message.len(),
+            digest.as_mut_ptr(),
+            &mut digest_bytes,
+            function,
+            ptr::null_mut(),
+        )
+    };
+    check(done == 1 && digest_bytes as usize == size, "EVP_Digest")?;
+    Ok(digest)
+}
+
+/// A key of a NIST curve with neither half set.
+fn ec_key(curve: Curve) -> Result<Handle<ffi::EC_KEY>, Error> {
+    let group = nist_group(curve).ok_or(Error::Backend("EC_KEY_set_group"))?;
+    // SAFETY: no pointer goes in.
+    let key = Handle::new(unsafe { ffi::EC_KEY_new() }, "EC_KEY_new")?;
+    // SAFETY: the key is live and ours, the group a static of the library.
+    check(unsafe { ffi::EC_KEY_set_group(key.as_ptr(), group) } == 1, "EC_KEY_set_group")?;
+    Ok(key)
+}
+
+/// What a verification returned: a signature that does not hold is an answer and no failure.
+fn holds(done: std::ffi::c_int) -> bool {
+    if done != 1 {
+        forget_errors();
+    }
+    done == 1
+}
+
+fn context(key: &Handle<ffi::EVP_PKEY>) -> Result<Handle<ffi::EVP_PKEY_CTX>, Error> {
+    // SAFETY: the key is live; the context takes a reference of its own (an atomic count), and the engine may be NULL.
+    let context = unsafe { ffi::EVP_PKEY_CTX_new(key.as_ptr(), ptr::null_mut()) };
+    Handle::new(context, "EVP_PKEY_CTX_new")
 }
 
 const fn nid(parameters: MlKem) -> i32 {
@@ -379,8 +772,8 @@ impl<T: Free> Drop for Handle<T> {
 
 // SAFETY: none of these objects is tied to a thread.
 unsafe impl<T: Free> Send for Handle<T> {}
-// SAFETY: after they are made, keys and points are only read, and a key's reference count is atomic. A context is not,
-// but none outlives the call that made it, so none is ever shared.
+// SAFETY: after they are made, keys and points are only read, and a key's reference count is atomic. A hash is written to
+// through an exclusive reference alone. A context is not, but none outlives the call that made it, so none is ever shared.
 unsafe impl<T: Free> Sync for Handle<T> {}
 
 /// How an object of the library is freed.
@@ -406,6 +799,7 @@ macro_rules! free_with {
 free_with! {
     EVP_PKEY: EVP_PKEY_free,
     EVP_PKEY_CTX: EVP_PKEY_CTX_free,
+    EVP_MD_CTX: EVP_MD_CTX_free,
     EC_POINT: EC_POINT_free,
     EC_KEY: EC_KEY_free,
     BIGNUM: BN_clear_free,

@@ -1,7 +1,8 @@
-//! The RustCrypto crates and `x25519-dalek`: the second side and the oracle, Rust only.
+//! The RustCrypto crates, `x25519-dalek` and `ed25519-dalek`: the second side and the oracle, Rust only.
 
-use super::Backend;
-use crate::{Curve, Error, MlKem};
+use super::{Backend, expanded_ml_dsa};
+use crate::{Classical, Curve, Error, HashFunction, MlDsa, MlKem};
+use ml_dsa::{ExpandedSigningKey, VerifyingKey};
 use ml_kem::kem::{Decapsulate, KeyExport};
 use ml_kem::{B32, DecapsulationKey, EncapsulationKey, Seed};
 use ml_kem::{MlKem512, MlKem768, MlKem1024};
@@ -71,6 +72,88 @@ pub enum Scalar {
     P384(p384::SecretKey),
 }
 
+/// Runs one expression with `$set` as the ML-DSA parameter set's type, and wraps its result as the key of that set.
+macro_rules! of_ml_dsa_set {
+    ($parameters:expr, $set:ident => $body:expr) => {
+        match $parameters {
+            MlDsa::MlDsa44 => {
+                type $set = ml_dsa::MlDsa44;
+                MlDsaKey::D44($body)
+            }
+            MlDsa::MlDsa65 => {
+                type $set = ml_dsa::MlDsa65;
+                MlDsaKey::D65($body)
+            }
+            MlDsa::MlDsa87 => {
+                type $set = ml_dsa::MlDsa87;
+                MlDsaKey::D87($body)
+            }
+        }
+    };
+}
+
+/// Runs one expression for whichever ML-DSA parameter set the key has.
+macro_rules! each_ml_dsa {
+    ($key:expr, $inner:ident, $set:ident => $body:expr) => {
+        match $key {
+            MlDsaKey::D44($inner) => {
+                type $set = ml_dsa::MlDsa44;
+                $body
+            }
+            MlDsaKey::D65($inner) => {
+                type $set = ml_dsa::MlDsa65;
+                $body
+            }
+            MlDsaKey::D87($inner) => {
+                type $set = ml_dsa::MlDsa87;
+                $body
+            }
+        }
+    };
+}
+
+/// An ML-DSA key of one of the three parameter sets. Boxed: some are a hundred thousand bytes, and moving a private one
+/// would leave copies behind.
+pub enum MlDsaKey<A, B, C> {
+    /// ML-DSA-44.
+    D44(Box<A>),
+    /// ML-DSA-65.
+    D65(Box<B>),
+    /// ML-DSA-87.
+    D87(Box<C>),
+}
+
+/// A public key of a composite's classical half.
+pub enum ClassicalVerifyingKey {
+    /// ECDSA on P-256.
+    P256(p256::ecdsa::VerifyingKey),
+    /// ECDSA on P-384.
+    P384(p384::ecdsa::VerifyingKey),
+    /// Ed25519; `None` if the bytes are not on the curve, so that no signature holds.
+    Ed25519(Option<ed25519_dalek::VerifyingKey>),
+}
+
+/// A private key of a composite's classical half; each of these types wipes itself.
+pub enum ClassicalSigningKey {
+    /// ECDSA on P-256.
+    P256(p256::ecdsa::SigningKey),
+    /// ECDSA on P-384.
+    P384(p384::ecdsa::SigningKey),
+    /// Ed25519.
+    Ed25519(ed25519_dalek::SigningKey),
+}
+
+/// A hash being computed.
+#[derive(Clone)]
+pub enum Hash {
+    /// SHA-256.
+    Sha256(sha2::Sha256),
+    /// SHA-512.
+    Sha512(sha2::Sha512),
+    /// SHAKE256.
+    Shake256(shake::Shake256),
+}
+
 impl Backend for RustCrypto {
     const NAME: &'static str = "rustcrypto";
 
@@ -80,6 +163,16 @@ impl Backend for RustCrypto {
         ByParameterSet<DecapsulationKey<MlKem512>, DecapsulationKey<MlKem768>, DecapsulationKey<MlKem1024>>;
     type Point = Point;
     type Scalar = Scalar;
+    type VerifyingKey =
+        MlDsaKey<VerifyingKey<ml_dsa::MlDsa44>, VerifyingKey<ml_dsa::MlDsa65>, VerifyingKey<ml_dsa::MlDsa87>>;
+    type SigningKey = MlDsaKey<
+        ExpandedSigningKey<ml_dsa::MlDsa44>,
+        ExpandedSigningKey<ml_dsa::MlDsa65>,
+        ExpandedSigningKey<ml_dsa::MlDsa87>,
+    >;
+    type ClassicalVerifyingKey = ClassicalVerifyingKey;
+    type ClassicalSigningKey = ClassicalSigningKey;
+    type Hash = Hash;
 
     fn random(out: &mut [u8]) -> Result<(), Error> {
         getrandom::fill(out).map_err(|_| Error::Randomness)
@@ -218,7 +311,231 @@ impl Backend for RustCrypto {
         }
         Ok(true)
     }
+
+    fn hash(function: HashFunction) -> Result<Hash, Error> {
+        Ok(match function {
+            HashFunction::Sha256 => Hash::Sha256(Default::default()),
+            HashFunction::Sha512 => Hash::Sha512(Default::default()),
+            HashFunction::Shake256 => Hash::Shake256(Default::default()),
+        })
+    }
+
+    fn hash_update(hash: &mut Hash, message: &[u8]) -> Result<(), Error> {
+        use sha2::digest::Update;
+        match hash {
+            Hash::Sha256(hash) => hash.update(message),
+            Hash::Sha512(hash) => hash.update(message),
+            Hash::Shake256(hash) => hash.update(message),
+        }
+        Ok(())
+    }
+
+    fn hash_clone(hash: &Hash) -> Result<Hash, Error> {
+        Ok(hash.clone())
+    }
+
+    fn hash_finish(hash: Hash, out: &mut [u8]) -> Result<(), Error> {
+        use sha2::digest::{ExtendableOutput, FixedOutput, XofReader};
+        const WRONG: Error = Error::Backend("finalize_into");
+        match hash {
+            Hash::Sha256(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
+            Hash::Sha512(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
+            Hash::Shake256(hash) => hash.finalize_xof().read(out),
+        }
+        Ok(())
+    }
+
+    fn verifying_key(parameters: MlDsa, encoded: &[u8]) -> Result<Self::VerifyingKey, Error> {
+        Ok(of_ml_dsa_set!(parameters, Set => {
+            let encoded = encoded.try_into().map_err(|_| Error::Backend("VerifyingKey::decode"))?;
+            Box::new(VerifyingKey::<Set>::decode(encoded))
+        }))
+    }
+
+    fn verify_mu(
+        key: &Self::VerifyingKey,
+        mu: &[u8; MlDsa::MU_BYTES],
+        signature: &[u8],
+    ) -> Result<bool, Error> {
+        Ok(each_ml_dsa!(key, key, Set => {
+            ml_dsa::Signature::<Set>::try_from(signature)
+                .is_ok_and(|signature| key.verify_mu(mu.into(), &signature))
+        }))
+    }
+
+    fn signing_key_from_seed(
+        parameters: MlDsa,
+        seed: &[u8; MlDsa::SEED_BYTES],
+        public: &mut [u8],
+    ) -> Result<Self::SigningKey, Error> {
+        Ok(of_ml_dsa_set!(parameters, Set => {
+            let key = ml_dsa::SigningKey::<Set>::from_seed(seed.into());
+            let verifying: &VerifyingKey<Set> = key.as_ref();
+            public.copy_from_slice(&verifying.to_bytes());
+            Box::new(key.expanded_key().clone())
+        }))
+    }
+
+    // The crate calls the expanded form deprecated because it prefers seeds and does not check; RFC 9881 has both, and it
+    // is checked here.
+    #[allow(deprecated)]
+    fn signing_key_from_bytes(
+        parameters: MlDsa,
+        expanded: &[u8],
+        public: &mut [u8],
+    ) -> Result<Option<Self::SigningKey>, Error> {
+        let t0_fits = expanded_ml_dsa::public_key(parameters, expanded, public);
+        let mut tr = [0; MlDsa::MU_BYTES];
+        let mut hash = Self::hash(HashFunction::Shake256)?;
+        Self::hash_update(&mut hash, public)?;
+        Self::hash_finish(hash, &mut tr)?;
+        if !t0_fits || tr != expanded[64..parameters.secret_begins()] {
+            return Ok(None);
+        }
+        Ok(Some(of_ml_dsa_set!(parameters, Set => {
+            let expanded =
+                expanded.try_into().map_err(|_| Error::Backend("ExpandedSigningKey::from_expanded"))?;
+            Box::new(ExpandedSigningKey::<Set>::from_expanded(expanded))
+        })))
+    }
+
+    #[allow(deprecated)]
+    fn signing_key_to_bytes(key: &Self::SigningKey, expanded: &mut [u8]) -> Result<(), Error> {
+        use zeroize::Zeroize;
+        each_ml_dsa!(key, key, Set => {
+            let mut bytes: ml_dsa::ExpandedSigningKeyBytes<Set> = key.to_expanded();
+            expanded.copy_from_slice(&bytes);
+            bytes.as_mut_slice().zeroize();
+        });
+        Ok(())
+    }
+
+    fn sign_mu(
+        key: &Self::SigningKey,
+        mu: &[u8; MlDsa::MU_BYTES],
+        randomness: &[u8; MlDsa::RANDOMNESS_BYTES],
+        signature: &mut [u8],
+    ) -> Result<(), Error> {
+        each_ml_dsa!(key, key, Set => {
+            // The only way to give µ and `rnd` both; the method asks for 32 bytes, once.
+            let made: ml_dsa::Signature<Set> = key
+                .sign_mu_randomized(mu.into(), &mut Given(randomness))
+                .map_err(|_| Error::Backend("ExpandedSigningKey::sign_mu_randomized"))?;
+            signature.copy_from_slice(&made.encode());
+        });
+        Ok(())
+    }
+
+    fn classical_verifying_key(
+        classical: Classical,
+        encoded: &[u8],
+    ) -> Result<Option<ClassicalVerifyingKey>, Error> {
+        Ok(match classical {
+            Classical::EcdsaP256 => {
+                p256::ecdsa::VerifyingKey::from_sec1_bytes(encoded).ok().map(ClassicalVerifyingKey::P256)
+            }
+            Classical::EcdsaP384 => {
+                p384::ecdsa::VerifyingKey::from_sec1_bytes(encoded).ok().map(ClassicalVerifyingKey::P384)
+            }
+            Classical::Ed25519 => Some(ClassicalVerifyingKey::Ed25519(
+                ed25519_dalek::VerifyingKey::from_bytes(&array(encoded)?).ok(),
+            )),
+        })
+    }
+
+    fn classical_verify(
+        key: &ClassicalVerifyingKey,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Error> {
+        use p256::ecdsa::signature::Verifier;
+        Ok(match key {
+            ClassicalVerifyingKey::P256(key) => p256::ecdsa::DerSignature::from_bytes(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            ClassicalVerifyingKey::P384(key) => p384::ecdsa::DerSignature::from_bytes(signature)
+                .is_ok_and(|signature| key.verify(message, &signature).is_ok()),
+            ClassicalVerifyingKey::Ed25519(key) => key.as_ref().is_some_and(|key| {
+                ed25519_dalek::Signature::from_slice(signature)
+                    .is_ok_and(|signature| key.verify(message, &signature).is_ok())
+            }),
+        })
+    }
+
+    fn classical_signing_key(
+        classical: Classical,
+        scalar: &[u8],
+        public: &mut [u8],
+    ) -> Result<Option<ClassicalSigningKey>, Error> {
+        Ok(match classical {
+            Classical::EcdsaP256 => p256::ecdsa::SigningKey::from_slice(scalar).ok().map(|key| {
+                public.copy_from_slice(key.verifying_key().to_sec1_point(false).as_bytes());
+                ClassicalSigningKey::P256(key)
+            }),
+            Classical::EcdsaP384 => p384::ecdsa::SigningKey::from_slice(scalar).ok().map(|key| {
+                public.copy_from_slice(key.verifying_key().to_sec1_point(false).as_bytes());
+                ClassicalSigningKey::P384(key)
+            }),
+            Classical::Ed25519 => {
+                let seed = zeroize::Zeroizing::new(array(scalar)?);
+                let key = ed25519_dalek::SigningKey::from_bytes(&seed);
+                public.copy_from_slice(key.verifying_key().as_bytes());
+                Some(ClassicalSigningKey::Ed25519(key))
+            }
+        })
+    }
+
+    fn classical_sign(key: &ClassicalSigningKey, message: &[u8]) -> Result<Vec<u8>, Error> {
+        use p256::ecdsa::signature::Signer;
+        Ok(match key {
+            ClassicalSigningKey::P256(key) => {
+                let signature: p256::ecdsa::DerSignature = key.sign(message);
+                signature.as_bytes().to_vec()
+            }
+            ClassicalSigningKey::P384(key) => {
+                let signature: p384::ecdsa::DerSignature = key.sign(message);
+                signature.as_bytes().to_vec()
+            }
+            ClassicalSigningKey::Ed25519(key) => key.sign(message).to_bytes().to_vec(),
+        })
+    }
 }
+
+/// A source of the bytes it holds.
+struct Given<'a>(&'a [u8; MlDsa::RANDOMNESS_BYTES]);
+
+/// It was asked for other bytes than the ones it holds.
+#[derive(Debug)]
+struct NotGiven;
+
+impl std::fmt::Display for NotGiven {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("there are exactly 32 bytes to give")
+    }
+}
+
+impl std::error::Error for NotGiven {}
+
+impl ml_dsa::signature::rand_core::TryRng for Given<'_> {
+    type Error = NotGiven;
+
+    fn try_next_u32(&mut self) -> Result<u32, NotGiven> {
+        Err(NotGiven)
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, NotGiven> {
+        Err(NotGiven)
+    }
+
+    fn try_fill_bytes(&mut self, out: &mut [u8]) -> Result<(), NotGiven> {
+        if out.len() != self.0.len() {
+            return Err(NotGiven);
+        }
+        out.copy_from_slice(self.0);
+        Ok(())
+    }
+}
+
+impl ml_dsa::signature::rand_core::TryCryptoRng for Given<'_> {}
 
 fn array(bytes: &[u8]) -> Result<[u8; 32], Error> {
     bytes.try_into().map_err(|_| Error::Backend("X25519"))
@@ -239,5 +556,12 @@ mod tests {
         wipes::<x25519_dalek::StaticSecret>();
         wipes::<p256::SecretKey>();
         wipes::<p384::SecretKey>();
+        wipes::<ml_dsa::SigningKey<ml_dsa::MlDsa65>>();
+        wipes::<ExpandedSigningKey<ml_dsa::MlDsa44>>();
+        wipes::<ExpandedSigningKey<ml_dsa::MlDsa65>>();
+        wipes::<ExpandedSigningKey<ml_dsa::MlDsa87>>();
+        wipes::<p256::ecdsa::SigningKey>();
+        wipes::<p384::ecdsa::SigningKey>();
+        wipes::<ed25519_dalek::SigningKey>();
     }
 }

@@ -1,7 +1,11 @@
-//! NIST's ACVP vectors for ML-KEM, on both backends. The crate `fips203` ships them; they are read from its source.
+//! NIST's ACVP vectors for ML-KEM and ML-DSA, on both backends. The crates `fips203` and `fips204` ship them; they are read
+//! from their sources.
 
-use crate::common::{decapsulate, encapsulate_with, pure};
-use qtls_crypto::{AwsLc, Backend, KemPrivateKey, RustCrypto};
+use crate::common::{decapsulate, encapsulate_with, pure, signature};
+use qtls_crypto::{
+    AwsLc, Backend, KemPrivateKey, MessageEncoding, RustCrypto, SignaturePrivateKey, SignaturePublicKey,
+    SigningRandomness,
+};
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
@@ -54,8 +58,77 @@ fn encapsulation_and_decapsulation_give_the_published_secrets() {
     assert!(rejected > 0, "implicit rejection is among them");
 }
 
+#[test]
+fn ml_dsa_key_generation_gives_the_published_keys() {
+    fn check<B: Backend>(group: &Value, case: &Value) {
+        let algorithm = signature(group["parameterSet"].as_str().unwrap());
+        let key = SignaturePrivateKey::<B>::from_seed(algorithm, &hex(case, "seed")).unwrap();
+        assert_eq!(key.public_key(), hex(case, "pk"), "{} tcId {}", algorithm.name, case["tcId"]);
+        assert_eq!(*key.to_bytes().unwrap(), hex(case, "sk"), "{} tcId {}", algorithm.name, case["tcId"]);
+        let imported = SignaturePrivateKey::<B>::from_bytes(algorithm, &hex(case, "sk")).unwrap();
+        assert_eq!(imported.public_key(), key.public_key(), "{} tcId {}", algorithm.name, case["tcId"]);
+    }
+    let cases = for_each_case("ML-DSA-keyGen-FIPS204", |group, case| {
+        check::<AwsLc>(group, case);
+        check::<RustCrypto>(group, case);
+    });
+    assert_eq!(cases, 75, "25 a parameter set");
+}
+
+#[test]
+fn ml_dsa_signing_gives_the_published_signatures() {
+    fn check<B: Backend>(group: &Value, case: &Value) {
+        let algorithm = signature(group["parameterSet"].as_str().unwrap());
+        let key = SignaturePrivateKey::<B>::from_bytes(algorithm, &hex(case, "sk")).unwrap();
+        let given;
+        let randomness = if group["deterministic"] == true {
+            SigningRandomness::Deterministic
+        } else {
+            given = hex(case, "rnd").try_into().unwrap();
+            SigningRandomness::Given(&given)
+        };
+        // These vectors are of ML-DSA.Sign_internal.
+        let message = hex(case, "message");
+        let signature = key.sign(&message, MessageEncoding::Raw, randomness).unwrap();
+        assert_eq!(signature, hex(case, "signature"), "{} tcId {}", algorithm.name, case["tcId"]);
+        let public = SignaturePublicKey::<B>::from_bytes(algorithm, key.public_key()).unwrap();
+        public.verify(&message, MessageEncoding::Raw, &signature).unwrap();
+    }
+    let cases = for_each_case("ML-DSA-sigGen-FIPS204", |group, case| {
+        check::<AwsLc>(group, case);
+        check::<RustCrypto>(group, case);
+    });
+    assert_eq!(cases, 60, "10 deterministic and 10 hedged a parameter set");
+}
+
+#[test]
+fn ml_dsa_verification_takes_and_refuses_the_published_signatures() {
+    fn check<B: Backend>(group: &Value, case: &Value) -> bool {
+        let algorithm = signature(group["parameterSet"].as_str().unwrap());
+        let public = SignaturePublicKey::<B>::from_bytes(algorithm, &hex(group, "pk")).unwrap();
+        let verified = public.verify(&hex(case, "message"), MessageEncoding::Raw, &hex(case, "signature"));
+        assert_eq!(
+            verified.is_ok(),
+            case["testPassed"] == true,
+            "{} tcId {}, {}",
+            algorithm.name,
+            case["tcId"],
+            case["reason"]
+        );
+        verified.is_ok()
+    }
+    let mut refused = 0;
+    let cases = for_each_case("ML-DSA-sigVer-FIPS204", |group, case| {
+        refused += usize::from(!check::<AwsLc>(group, case));
+        check::<RustCrypto>(group, case);
+    });
+    assert_eq!(cases, 45, "15 a parameter set");
+    assert!(refused >= 12, "four kinds of wrong signature a parameter set, {refused}");
+}
+
 fn for_each_case(vectors: &str, mut check: impl FnMut(&Value, &Value)) -> usize {
-    let file = fips203_source().join("tests/nist_vectors").join(vectors).join("internalProjection.json");
+    let source = source_of(if vectors.contains("FIPS203") { "fips203" } else { "fips204" });
+    let file = source.join("tests/nist_vectors").join(vectors).join("internalProjection.json");
     let text = std::fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let vectors: Value = serde_json::from_str(&text).unwrap();
     let mut cases = 0;
@@ -68,7 +141,7 @@ fn for_each_case(vectors: &str, mut check: impl FnMut(&Value, &Value)) -> usize 
     cases
 }
 
-fn fips203_source() -> PathBuf {
+fn source_of(package: &str) -> PathBuf {
     let output = Command::new(env!("CARGO"))
         .args(["metadata", "--format-version", "1", "--locked", "--offline", "--manifest-path"])
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
@@ -77,8 +150,8 @@ fn fips203_source() -> PathBuf {
     assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
     let metadata: Value = serde_json::from_slice(&output.stdout).unwrap();
     let packages = metadata["packages"].as_array().unwrap();
-    let fips203 = packages.iter().find(|package| package["name"] == "fips203").unwrap();
-    PathBuf::from(fips203["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned()
+    let found = packages.iter().find(|candidate| candidate["name"] == package).unwrap();
+    PathBuf::from(found["manifest_path"].as_str().unwrap()).parent().unwrap().to_owned()
 }
 
 fn hex(object: &Value, field: &str) -> Vec<u8> {

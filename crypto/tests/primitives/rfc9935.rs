@@ -1,29 +1,7 @@
 //! The example keys of RFC 9935, read in place from `../shared/vectors` or `QTLS_VECTORS`.
 
-use crate::common::pure;
+use crate::common::{last_bytes, pure, vectors};
 use qtls_crypto::{AwsLc, Backend, Error, KemPrivateKey, RustCrypto};
-use std::path::PathBuf;
-
-/// The folder, or `None` after a line that says that the test is skipped.
-fn vectors() -> Option<PathBuf> {
-    let root = std::env::var_os("QTLS_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
-        PathBuf::from,
-    );
-    let folder = root.join("rfc9935");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no published vectors in {} (set QTLS_VECTORS)", folder.display());
-    None
-}
-
-/// The end of a key file's DER: seed and expanded key are its last field, with headers of a known length before them.
-fn last_bytes(file: PathBuf, count: usize) -> Vec<u8> {
-    let pem = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
-    let (_, der) = pem_rfc7468::decode_vec(&pem).unwrap();
-    der[der.len() - count..].to_vec()
-}
 
 #[test]
 fn seed_and_expanded_form_of_the_examples_are_one_key() {
@@ -39,7 +17,7 @@ fn seed_and_expanded_form_of_the_examples_are_one_key() {
         let from_bytes = KemPrivateKey::<B>::from_bytes(algorithm, &expanded).unwrap();
         assert_eq!(from_bytes.public_key(), public);
     }
-    let Some(folder) = vectors() else { return };
+    let Some(folder) = vectors("rfc9935") else { return };
     for parameter_set in ["ML-KEM-512", "ML-KEM-768", "ML-KEM-1024"] {
         check::<AwsLc>(&folder, parameter_set);
         check::<RustCrypto>(&folder, parameter_set);
@@ -61,7 +39,7 @@ fn the_damaged_examples_are_refused() {
         assert_eq!(refused(2), Error::PrivateKeyPair { algorithm: algorithm.name });
         assert_eq!(refused(3), Error::PrivateKeyHash { algorithm: algorithm.name });
     }
-    let Some(folder) = vectors() else { return };
+    let Some(folder) = vectors("rfc9935") else { return };
     check::<AwsLc>(&folder);
     check::<RustCrypto>(&folder);
 }
