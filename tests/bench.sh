@@ -32,7 +32,7 @@ conf prefer X25519MLKEM768:X25519 prefer
 # A root of the cache is used by several runs: our files go into a folder of their own.
 in_root() {
     local root
-    root=$(tests/setup/root.sh "$1")/root
+    root=$(tests/setup/root.sh "$1")
     mkdir -p "$root/opt/qtls-bench"
     cp dist/qtls.so "$work"/*.cnf "$root/opt/qtls-bench/"
     printf '%s\n' "$root"
