@@ -58,7 +58,7 @@ one day. How the figures come about is said in `qtls bench --help` (handshakes) 
 
 HEAD
     printf 'Machine: %s, %s cores, Linux %s. Date: %s.\n\n' \
-        "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(uname -r)" "$(date -u +%F)"
+        "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)" "$(nproc)" "$(uname -r | cut -d- -f1)" "$(date -u +%F)"
     printf '## Worker CPU of a handshake: stock nginx 1.22 on OpenSSL 3.0 (Debian 12)\n\n'
     printf 'One worker, ECDSA P-256 certificate. OpenSSL 3.0 has no post-quantum group of its own.\n\n```text\n'
     handshakes_in "$bookworm" "classical=$etc/without.cnf,group=X25519" "qtls=$etc/with.cnf,group=X25519MLKEM768"
