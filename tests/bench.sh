@@ -19,13 +19,12 @@ conf() {
         printf 'config_diagnostics = 1\nopenssl_conf = init\n[init]\nssl_conf = ssl\nproviders = providers\n'
         [ "$native" = prefer ] && printf 'alg_section = algorithms\n[algorithms]\ndefault_properties = ?provider=qtls\n'
         printf '[ssl]\nsystem_default = tls\n[tls]\nGroups = %s\n[providers]\ndefault = default_sect\n' "$groups"
-        [ "$name" = without ] || printf 'qtls = qtls_sect\n'
+        [[ $name = without* ]] || printf 'qtls = qtls_sect\n'
         printf '[default_sect]\nactivate = 1\n[qtls_sect]\nmodule = /opt/qtls-bench/qtls.so\nactivate = 1\nnative = %s\n' "$native"
     } >"$work/$name.cnf"
 }
 conf without X25519:P-256
 conf without-hybrid X25519MLKEM768:X25519
-sed -i '/^qtls = /d' "$work/without-hybrid.cnf"
 conf with X25519MLKEM768:X25519
 conf prefer X25519MLKEM768:X25519 prefer
 

@@ -26,7 +26,7 @@ pub enum KnownAnswerStep {
 
 impl KnownAnswerStep {
     /// Every step of a KEM's self-test, in the order in which they run.
-    pub const ALL: [Self; 4] =
+    pub const KEM: [Self; 4] =
         [Self::KeyGeneration, Self::Encapsulation, Self::Decapsulation, Self::Rejection];
     /// Every step of a signature algorithm's self-test, in the order in which they run.
     pub const SIGNATURE: [Self; 3] = [Self::KeyGeneration, Self::Signing, Self::Verification];

@@ -1,8 +1,8 @@
 //! What the tests of this crate share.
 
 use qtls_crypto::{
-    Backend, Error, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, MlKem, Order,
-    SIGNATURE_ALGORITHMS, SignatureAlgorithm,
+    Backend, Error, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, KnownAnswerObserver,
+    KnownAnswerStep, MlKem, Order, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
 };
 use std::path::PathBuf;
 
@@ -138,4 +138,28 @@ pub(crate) fn last_bytes(file: PathBuf, count: usize) -> Vec<u8> {
     let pem = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let (_, der) = pem_rfc7468::decode_vec(&pem).unwrap();
     der[der.len() - count..].to_vec()
+}
+
+/// Watches a self-test, writes down what it is told, and spoils the output of one step.
+#[derive(Default)]
+pub(crate) struct Recorder {
+    pub(crate) spoil: Option<KnownAnswerStep>,
+    pub(crate) events: Vec<String>,
+}
+
+impl KnownAnswerObserver for Recorder {
+    fn begin(&mut self, step: KnownAnswerStep) {
+        self.events.push(format!("begin {step}"));
+    }
+
+    fn corrupt(&mut self, step: KnownAnswerStep, output: &mut [u8]) {
+        if self.spoil == Some(step) {
+            let last = output.len() - 1;
+            output[last] ^= 1;
+        }
+    }
+
+    fn end(&mut self, step: KnownAnswerStep, passed: bool) {
+        self.events.push(format!("end {step} {passed}"));
+    }
 }

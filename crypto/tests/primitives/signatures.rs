@@ -1,11 +1,10 @@
 //! What signature keys must hold: every operation of one backend against the same of the other, bad input, self-tests.
 
-use crate::common::{bytes, signature};
+use crate::common::{Recorder, bytes, signature};
 use qtls_crypto::{
-    AwsLc, Backend, Error, Fault, KnownAnswerObserver, KnownAnswerStep, MessageEncoding,
-    MessageRepresentative, MlDsa, RustCrypto, SIGNATURE_ALGORITHMS, SignatureAlgorithm, SignaturePrivateKey,
-    SignaturePublicKey, SigningRandomness, compute_signature_known_answer, run_signature_known_answer,
-    run_signature_known_answer_on,
+    AwsLc, Backend, Error, Fault, KnownAnswerStep, MessageEncoding, MessageRepresentative, MlDsa, RustCrypto,
+    SIGNATURE_ALGORITHMS, SignatureAlgorithm, SignaturePrivateKey, SignaturePublicKey, SigningRandomness,
+    compute_signature_known_answer, run_signature_known_answer, run_signature_known_answer_on,
 };
 
 const SEEDS: u64 = 6;
@@ -362,29 +361,6 @@ fn debug_output_names_the_algorithm_and_shows_no_key() {
         let rest = format!("{{ algorithm: \"{}\", backend: \"aws-lc\", .. }}", algorithm.name);
         assert_eq!(format!("{private:?}"), format!("SignaturePrivateKey {rest}"));
         assert_eq!(format!("{public:?}"), format!("SignaturePublicKey {rest}"));
-    }
-}
-
-#[derive(Default)]
-struct Recorder {
-    spoil: Option<KnownAnswerStep>,
-    events: Vec<String>,
-}
-
-impl KnownAnswerObserver for Recorder {
-    fn begin(&mut self, step: KnownAnswerStep) {
-        self.events.push(format!("begin {step}"));
-    }
-
-    fn corrupt(&mut self, step: KnownAnswerStep, output: &mut [u8]) {
-        if self.spoil == Some(step) {
-            let last = output.len() - 1;
-            output[last] ^= 1;
-        }
-    }
-
-    fn end(&mut self, step: KnownAnswerStep, passed: bool) {
-        self.events.push(format!("end {step} {passed}"));
     }
 }
 

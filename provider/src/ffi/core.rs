@@ -33,7 +33,6 @@ struct VaList([u64; 4]);
 compile_error!("the layout of va_list was checked for x86-64 and AArch64 only (see VaList)");
 
 /// The core, as this provider may call it.
-#[derive(Clone)]
 pub(crate) struct Core {
     handle: *const CoreHandle,
     openssl_version: String,

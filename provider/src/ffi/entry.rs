@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 /// What libcrypto calls once it has loaded the module: reads the options and answers with the base functions.
 ///
-/// Answers 1, or 0 with the reason in OpenSSL's error queue and on stderr.
+/// Answers 1 even where the section of `openssl.cnf` is wrong (see `Provider::new`); 0 only where OpenSSL lacks a function
+/// that is needed, with the reason on stderr.
 ///
 /// # Safety
 /// Only libcrypto calls this, with arguments as `provider-base(7)` describes them.
@@ -25,7 +26,7 @@ pub unsafe extern "C" fn OSSL_provider_init(
     provider_functions: *mut *const Dispatch,
     context: *mut *mut c_void,
 ) -> c_int {
-    // No queue to write to yet: `initialise` reports by itself as soon as there is one.
+    // The way to OpenSSL's error queue is among what is handed over here, so only the log is there for certain.
     guard(None, "OSSL_provider_init", 0, || {
         if provider_functions.is_null() || context.is_null() {
             return Err(null("place for the provider's functions"));
@@ -46,6 +47,7 @@ unsafe fn initialise(core: Core, functions: *mut *const Dispatch, context: *mut 
     // SAFETY: teardown ends the watch before it gives up the provider.
     if let Err(problem) = unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) } {
         log_load(&problem);
+        provider.core.raise("OSSL_provider_init", &problem);
         return 0;
     }
     // SAFETY: the caller checked both places.

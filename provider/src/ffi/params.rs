@@ -97,7 +97,7 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Answers with bytes that are computed only if they are asked for.
+    /// Answers with bytes.
     pub(super) fn answer_octets(&mut self, name: &CStr, bytes: &[u8]) -> Result<(), Problem> {
         let Some(param) = self.find(name) else { return Ok(()) };
         if param.data_type != OSSL_PARAM_OCTET_STRING as c_uint {
