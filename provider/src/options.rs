@@ -16,7 +16,7 @@ pub(crate) enum Native {
 /// When the known answers are computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SelfTest {
-    /// All of them when the provider is loaded; one that fails keeps the provider from loading.
+    /// All of them when the provider is loaded; one that fails stops TLS (see `Provider::new`).
     OnLoad,
     /// Each algorithm's before its first use.
     OnDemand,

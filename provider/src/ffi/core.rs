@@ -61,7 +61,7 @@ impl Core {
         // SAFETY: `table` is ended by a zero id; each number has the type that `core_dispatch.h` gives it.
         unsafe {
             let get_params: GetParams = function(table, OSSL_FUNC_CORE_GET_PARAMS)
-                .ok_or_else(|| Problem::new(Reason::NoUpcall, "OpenSSL's core offers no core_get_params"))?;
+                .ok_or_else(|| Problem::new(Reason::NoUpcall, "OpenSSL's core offers no core_get_params: this libcrypto is not a whole OpenSSL 3; use the distribution's"))?;
             let mut core = Self {
                 handle,
                 openssl_version: String::new(),
@@ -174,7 +174,7 @@ impl Core {
         } else {
             Err(Problem::new(
                 Reason::NoUpcall,
-                "OpenSSL's core refused to tell which other providers are active",
+                "OpenSSL's core refused to tell which other providers are active: it is out of memory, or not a whole OpenSSL 3",
             ))
         }
     }
