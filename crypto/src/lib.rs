@@ -90,6 +90,7 @@ mod algorithm;
 mod backend;
 mod error;
 mod kem;
+mod key;
 mod known_answer;
 mod modulus;
 mod signature;
@@ -105,6 +106,7 @@ pub use backend::RustCrypto;
 pub use backend::{Backend, DefaultBackend};
 pub use error::{Error, Fault};
 pub use kem::{KemPrivateKey, KemPublicKey};
+pub use key::{KeyAlgorithm, PrivateKey, PublicKey};
 pub use known_answer::{
     KnownAnswerObserver, KnownAnswerStep, compute_known_answer, compute_signature_known_answer,
     run_known_answer, run_known_answer_on, run_signature_known_answer, run_signature_known_answer_on,
