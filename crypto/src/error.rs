@@ -1,6 +1,6 @@
 //! What can go wrong, and whose fault it is.
 
-use crate::KnownAnswerStep;
+use crate::{EncodingProblem, KnownAnswerStep, PbesCipher};
 use std::fmt;
 
 /// Why an operation was refused. The text says what was wrong; [`Error::fault`] says who has to act.
@@ -124,6 +124,54 @@ pub enum Error {
         /// Name of the classical half.
         classical: &'static str,
     },
+    /// A key's encoding is not what its standard says.
+    KeyEncoding {
+        /// What was read: "SubjectPublicKeyInfo", "PKCS#8 private key".
+        structure: &'static str,
+        /// The part of it, by the standard's name.
+        field: &'static str,
+        /// What is wrong with that.
+        problem: EncodingProblem,
+    },
+    /// A key's encoding holds the key of an algorithm that is not in the tables.
+    KeyAlgorithmUnknown {
+        /// What was read.
+        structure: &'static str,
+    },
+    /// The algorithm identifier of a key has parameters, which must be absent.
+    KeyParameters {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+        /// Whether they are NULL, the usual mistake.
+        null: bool,
+    },
+    /// A PKCS#8 private key has a version that RFC 5958 does not know, or a public key although its version is 0.
+    KeyVersion {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The content of a PKCS#8 private key is in none of the three forms of RFC 9881 section 6 and RFC 9935 section 6.
+    PrivateKeyChoice {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The expanded key that stands beside a seed is not the one that the seed gives.
+    PrivateKeySeedMismatch {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The public key that stands beside a private key is not its own.
+    PublicKeyMismatch {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// The seed of a private key is asked for that was made from its expanded form.
+    SeedUnknown {
+        /// Name of the algorithm.
+        algorithm: &'static str,
+    },
+    /// A private key is to be encrypted with a cipher that is not among [`PbesCipher::ALL`].
+    CipherUnknown,
     /// A signature does not belong to message, context and public key.
     SignatureInvalid {
         /// Name of the algorithm.
@@ -196,6 +244,15 @@ impl Error {
             | Self::PrivateKeyPair { .. }
             | Self::PrivateKeyRange { .. }
             | Self::PrivateKeyEncoding { .. }
+            | Self::KeyEncoding { .. }
+            | Self::KeyAlgorithmUnknown { .. }
+            | Self::KeyParameters { .. }
+            | Self::KeyVersion { .. }
+            | Self::PrivateKeyChoice { .. }
+            | Self::PrivateKeySeedMismatch { .. }
+            | Self::PublicKeyMismatch { .. }
+            | Self::SeedUnknown { .. }
+            | Self::CipherUnknown
             | Self::ContextLength { .. }
             | Self::MuLength { .. }
             | Self::Unsupported { .. } => Fault::Caller,
@@ -279,6 +336,49 @@ impl fmt::Display for Error {
                 "{algorithm}: the {classical} half of the private key is not an ECPrivateKey in DER with the named curve \
                  and without the public key; make a new key"
             ),
+            Self::KeyEncoding { structure, field, problem } => {
+                write!(f, "the {structure} cannot be read: its {field} {problem}")
+            }
+            Self::KeyAlgorithmUnknown { structure } => write!(
+                f,
+                "the {structure} is of an algorithm that Q-TLS does not have; leave it to another provider"
+            ),
+            Self::KeyParameters { algorithm, null } => write!(
+                f,
+                "{algorithm}: the key's AlgorithmIdentifier has {}, which must be absent (RFC 9881 section 2, RFC 9935 \
+                 section 3): whatever wrote the key is wrong, write it again with another program",
+                if null { "NULL parameters" } else { "parameters" }
+            ),
+            Self::KeyVersion { algorithm } => write!(
+                f,
+                "{algorithm}: the PKCS#8 private key has neither version 0 nor version 1, or a publicKey with version 0 \
+                 (RFC 5958 section 2): it is damaged, or whatever wrote it is wrong"
+            ),
+            Self::PrivateKeyChoice { algorithm } => write!(
+                f,
+                "{algorithm}: the PKCS#8 private key is neither a [0] seed, nor an OCTET STRING with the expanded key, nor a \
+                 SEQUENCE of both (RFC 9881 section 6, RFC 9935 section 6): write it again in one of these forms with the \
+                 program that made it, in OpenSSL 3.5 with `openssl pkey`"
+            ),
+            Self::PrivateKeySeedMismatch { algorithm } => write!(
+                f,
+                "{algorithm}: the expanded private key is not the one that the seed beside it gives: the file is damaged \
+                 or put together from two, restore it from a backup"
+            ),
+            Self::PublicKeyMismatch { algorithm } => write!(
+                f,
+                "{algorithm}: the public key in the private key's file is not that of the private key: the file is damaged \
+                 or put together from two, restore it from a backup"
+            ),
+            Self::SeedUnknown { algorithm } => write!(
+                f,
+                "{algorithm}: the private key came in its expanded form, from which its seed cannot be found; write the \
+                 expanded form"
+            ),
+            Self::CipherUnknown => {
+                write!(f, "a private key cannot be encrypted with this cipher; there are")?;
+                PbesCipher::ALL.iter().try_for_each(|cipher| write!(f, " {}", cipher.name()))
+            }
             Self::SignatureInvalid { algorithm } => {
                 write!(
                     f,

@@ -5,6 +5,7 @@ use crate::{
     SIGNATURE_ALGORITHMS, SignatureAlgorithm, SignaturePrivateKey, SignaturePublicKey, kem_by_name,
     signature_by_name,
 };
+use std::fmt;
 use zeroize::Zeroizing;
 
 /// An algorithm that has keys: a row of [`KEM_ALGORITHMS`] or of [`SIGNATURE_ALGORITHMS`].
@@ -120,7 +121,6 @@ fn place<T: PartialEq>(table: &[T], row: &T) -> usize {
 }
 
 /// A public key of any algorithm. Cheap to clone.
-#[derive(Debug)]
 pub enum PublicKey<B: Backend = DefaultBackend> {
     /// To encapsulate to.
     Kem(KemPublicKey<B>),
@@ -157,6 +157,15 @@ impl<B: Backend> PublicKey<B> {
     }
 }
 
+impl<B: Backend> fmt::Debug for PublicKey<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kem(key) => key.fmt(f),
+            Self::Signature(key) => key.fmt(f),
+        }
+    }
+}
+
 impl<B: Backend> Clone for PublicKey<B> {
     fn clone(&self) -> Self {
         match self {
@@ -167,7 +176,6 @@ impl<B: Backend> Clone for PublicKey<B> {
 }
 
 /// A private key of any algorithm, with its public key. Cheap to clone; wiped when the last clone is dropped.
-#[derive(Debug)]
 pub enum PrivateKey<B: Backend = DefaultBackend> {
     /// To decapsulate with.
     Kem(KemPrivateKey<B>),
@@ -242,6 +250,15 @@ impl<B: Backend> PrivateKey<B> {
             Self::Kem(key) => key.to_bytes().map(Some),
             Self::Signature(key) if key.algorithm().composite.is_some() => Ok(None),
             Self::Signature(key) => key.to_bytes().map(Some),
+        }
+    }
+}
+
+impl<B: Backend> fmt::Debug for PrivateKey<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kem(key) => key.fmt(f),
+            Self::Signature(key) => key.fmt(f),
         }
     }
 }

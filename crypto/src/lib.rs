@@ -88,6 +88,7 @@ compile_error!(
 
 mod algorithm;
 mod backend;
+mod encoding;
 mod error;
 mod kem;
 mod key;
@@ -104,6 +105,10 @@ pub use backend::AwsLc;
 #[cfg(feature = "rustcrypto")]
 pub use backend::RustCrypto;
 pub use backend::{Backend, DefaultBackend};
+pub use encoding::{
+    EncodingProblem, PbesCipher, PrivateKeyForm, algorithm_identifier_der, encrypt_pkcs8, pkcs8_algorithm,
+    spki_algorithm, to_pem,
+};
 pub use error::{Error, Fault};
 pub use kem::{KemPrivateKey, KemPublicKey};
 pub use key::{KeyAlgorithm, PrivateKey, PublicKey};

@@ -5,6 +5,7 @@ mod backends_agree;
 mod bad_input;
 mod common;
 mod composite_vectors;
+mod encoding;
 mod known_answers;
 mod rfc9881;
 mod rfc9935;
