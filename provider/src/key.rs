@@ -1,28 +1,32 @@
-//! Keys as libcrypto holds them: empty, public or private, of one row of the table.
+//! Keys as libcrypto holds them: empty, public or private, of one row of the tables.
 
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey};
+use qtls_crypto::{
+    KemPrivateKey, KemPublicKey, KeyAlgorithm, MessageEncoding, PrivateKey, PublicKey, SignaturePrivateKey,
+    SignaturePublicKey, SigningRandomness,
+};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
 /// A key object. It starts empty, as libcrypto makes it, and is filled once.
 pub(crate) struct Key {
     pub(crate) provider: Arc<Provider>,
-    row: usize,
+    algorithm: KeyAlgorithm,
     material: OnceLock<Material>,
 }
 
 #[derive(Clone)]
 enum Material {
-    Public(KemPublicKey),
-    Private(KemPrivateKey),
+    Public(PublicKey),
+    Private(PrivateKey),
 }
 
 /// The parts of a key that a program hands in; each as `OSSL_PARAM`s carry it.
 #[derive(Default)]
 pub(crate) struct Parts<'a> {
     pub(crate) public: Option<&'a [u8]>,
+    /// The expanded private key; a composite signature's only form.
     pub(crate) private: Option<&'a [u8]>,
     pub(crate) seed: Option<&'a [u8]>,
 }
@@ -32,31 +36,50 @@ impl Key {
     ///
     /// # Errors
     /// A failed self-test of the algorithm.
-    pub(crate) fn empty(provider: Arc<Provider>, row: usize) -> Result<Self, Problem> {
-        provider.require_self_test(row)?;
-        Ok(Self { provider, row, material: OnceLock::new() })
+    pub(crate) fn empty(provider: Arc<Provider>, algorithm: KeyAlgorithm) -> Result<Self, Problem> {
+        provider.require_self_test(algorithm)?;
+        Ok(Self { provider, algorithm, material: OnceLock::new() })
+    }
+
+    /// A key with a public part.
+    ///
+    /// # Errors
+    /// A failed self-test of the algorithm.
+    pub(crate) fn of_public(provider: Arc<Provider>, key: PublicKey) -> Result<Self, Problem> {
+        let made = Self::empty(provider, key.algorithm())?;
+        made.fill(Material::Public(key))?;
+        Ok(made)
+    }
+
+    /// A key with both parts.
+    ///
+    /// # Errors
+    /// A failed self-test of the algorithm.
+    pub(crate) fn of_private(provider: Arc<Provider>, key: PrivateKey) -> Result<Self, Problem> {
+        let made = Self::empty(provider, key.algorithm())?;
+        made.fill(Material::Private(key))?;
+        Ok(made)
     }
 
     /// Makes a key pair, from a seed where one is given.
     ///
     /// # Errors
-    /// A failed self-test, a seed of the wrong length, no randomness.
+    /// A failed self-test, a seed of the wrong length or content, no randomness.
     pub(crate) fn generate(
         provider: Arc<Provider>,
-        row: usize,
+        algorithm: KeyAlgorithm,
         seed: Option<&[u8]>,
     ) -> Result<Self, Problem> {
-        let key = Self::empty(provider, row)?;
-        let algorithm = key.algorithm();
+        let key = Self::empty(provider, algorithm)?;
         key.fill(Material::Private(match seed {
-            Some(seed) => KemPrivateKey::from_seed(algorithm, seed)?,
-            None => KemPrivateKey::generate(algorithm)?,
+            Some(seed) => PrivateKey::from_seed(algorithm, seed)?,
+            None => PrivateKey::generate(algorithm)?,
         }))?;
         Ok(key)
     }
 
-    pub(crate) fn algorithm(&self) -> &'static KemAlgorithm {
-        &KEM_ALGORITHMS[self.row]
+    pub(crate) fn algorithm(&self) -> KeyAlgorithm {
+        self.algorithm
     }
 
     /// Fills an empty key from its parts. Parts that say the same twice must agree.
@@ -65,14 +88,17 @@ impl Key {
     /// A part of the wrong length or content, parts that do not belong together, no part at all, a key that is not
     /// empty.
     pub(crate) fn import(&self, parts: &Parts<'_>) -> Result<(), Problem> {
-        let algorithm = self.algorithm();
+        let algorithm = self.algorithm;
         let private = match (parts.seed, parts.private) {
-            (Some(seed), _) => Some(KemPrivateKey::from_seed(algorithm, seed)?),
-            (None, Some(private)) => Some(KemPrivateKey::from_bytes(algorithm, private)?),
+            (Some(seed), _) => Some(PrivateKey::from_seed(algorithm, seed)?),
+            (None, Some(private)) if algorithm.private_key_bytes().is_none() => {
+                Some(PrivateKey::from_seed(algorithm, private)?)
+            }
+            (None, Some(private)) => Some(PrivateKey::from_bytes(algorithm, private)?),
             (None, None) => None,
         };
         if let (Some(key), Some(_), Some(expanded)) = (&private, parts.seed, parts.private)
-            && !equal_in_constant_time(&key.to_bytes()?, expanded)
+            && !key.to_bytes()?.is_some_and(|derived| equal_in_constant_time(&derived, expanded))
         {
             return Err(self.mismatch("the seed and the expanded private key"));
         }
@@ -81,12 +107,12 @@ impl Key {
                 Err(self.mismatch("the private and the public key"))
             }
             (Some(private), _) => self.fill(Material::Private(private)),
-            (None, Some(public)) => self.fill(Material::Public(KemPublicKey::from_bytes(algorithm, public)?)),
+            (None, Some(public)) => self.fill(Material::Public(PublicKey::from_bytes(algorithm, public)?)),
             (None, None) => Err(Problem::new(
                 Reason::MissingKey,
                 format!(
                     "{}: neither 'pub' nor 'priv' nor 'seed' was given to make a key from",
-                    algorithm.name
+                    algorithm.name()
                 ),
             )),
         }
@@ -100,77 +126,126 @@ impl Key {
         matches!(self.material.get(), Some(Material::Private(_)))
     }
 
-    /// The encoded public key, which is also the key share.
+    /// The encoded public key, which is also a KEM's key share.
     pub(crate) fn public_bytes(&self) -> Option<&[u8]> {
         self.material.get().map(Material::public_bytes)
     }
 
-    /// The seed, where the algorithm's key format has one (FIPS 203) and the key was made from it.
+    /// The seed, where the algorithm's key format has one (FIPS 203, FIPS 204) and the key was made from it.
     pub(crate) fn seed(&self) -> Option<&[u8]> {
-        match self.material.get() {
-            Some(Material::Private(private)) if self.algorithm().curve.is_none() => private.seed(),
-            _ => None,
-        }
+        let has_one = match self.algorithm {
+            KeyAlgorithm::Kem(row) => row.curve.is_none(),
+            KeyAlgorithm::Signature(row) => row.composite.is_none(),
+        };
+        self.private().filter(|_| has_one).and_then(PrivateKey::seed)
     }
 
-    /// The expanded private key.
+    /// The expanded private key; of a composite signature the short form, its only one.
     ///
     /// # Errors
     /// The backend failed.
     pub(crate) fn private_bytes(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Problem> {
+        let Some(private) = self.private() else { return Ok(None) };
+        let expanded = private.to_bytes()?;
+        Ok(expanded.or_else(|| private.seed().map(|short| Zeroizing::new(short.to_vec()))))
+    }
+
+    /// The private key, where there is one.
+    pub(crate) fn private(&self) -> Option<&PrivateKey> {
         match self.material.get() {
-            Some(Material::Private(private)) => Ok(Some(private.to_bytes()?)),
-            _ => Ok(None),
+            Some(Material::Private(private)) => Some(private),
+            _ => None,
+        }
+    }
+
+    /// The public key.
+    ///
+    /// # Errors
+    /// The key is empty; the backend failed.
+    pub(crate) fn to_public(&self) -> Result<PublicKey, Problem> {
+        match self.material.get() {
+            Some(Material::Public(public)) => Ok(public.clone()),
+            Some(Material::Private(private)) => {
+                Ok(PublicKey::from_bytes(self.algorithm, private.public_key())?)
+            }
+            None => Err(self.missing("a public key is needed, and this key object is empty")),
         }
     }
 
     /// The key for encapsulating to it.
     ///
     /// # Errors
-    /// The key is empty.
-    pub(crate) fn to_public(&self) -> Result<KemPublicKey, Problem> {
-        match self.material.get() {
-            Some(Material::Public(public)) => Ok(public.clone()),
-            Some(Material::Private(private)) => {
-                Ok(KemPublicKey::from_bytes(self.algorithm(), private.public_key())?)
-            }
-            None => Err(self.missing("encapsulation needs a public key, and this key object is empty")),
+    /// The key is empty, or for signatures.
+    pub(crate) fn to_kem_public(&self) -> Result<KemPublicKey, Problem> {
+        match self.to_public()? {
+            PublicKey::Kem(public) => Ok(public),
+            PublicKey::Signature(_) => Err(self.wrong_operation("encapsulate to")),
         }
     }
 
     /// The key for decapsulating.
     ///
     /// # Errors
-    /// The key has no private part.
-    pub(crate) fn to_private(&self) -> Result<KemPrivateKey, Problem> {
-        match self.material.get() {
-            Some(Material::Private(private)) => Ok(private.clone()),
-            _ => Err(self.missing("decapsulation needs a private key, and this key object has none")),
+    /// The key has no private part, or is for signatures.
+    pub(crate) fn to_kem_private(&self) -> Result<KemPrivateKey, Problem> {
+        match self.private() {
+            Some(PrivateKey::Kem(private)) => Ok(private.clone()),
+            Some(PrivateKey::Signature(_)) => Err(self.wrong_operation("decapsulate with")),
+            None => Err(self.missing("decapsulation needs a private key, and this key object has none")),
+        }
+    }
+
+    /// The key for verifying.
+    ///
+    /// # Errors
+    /// The key is empty, or a KEM's.
+    pub(crate) fn to_verifying(&self) -> Result<SignaturePublicKey, Problem> {
+        match self.to_public()? {
+            PublicKey::Signature(public) => Ok(public),
+            PublicKey::Kem(_) => Err(self.wrong_operation("verify with")),
+        }
+    }
+
+    /// The key for signing.
+    ///
+    /// # Errors
+    /// The key has no private part, or is a KEM's.
+    pub(crate) fn to_signing(&self) -> Result<SignaturePrivateKey, Problem> {
+        match self.private() {
+            Some(PrivateKey::Signature(private)) => Ok(private.clone()),
+            Some(PrivateKey::Kem(_)) => Err(self.wrong_operation("sign with")),
+            None => Err(self.missing("signing needs a private key, and this key object has none")),
         }
     }
 
     /// Whether two keys are of one algorithm and, where `compare_keys`, have the same public key.
     pub(crate) fn matches(&self, other: &Self, compare_keys: bool) -> bool {
-        self.row == other.row && (!compare_keys || self.public_bytes() == other.public_bytes())
+        self.algorithm == other.algorithm && (!compare_keys || self.public_bytes() == other.public_bytes())
     }
 
-    /// Whether the private key opens what is encapsulated to the public key.
+    /// Whether the private key does what the public key says: opens what is encapsulated to it, or signs what it verifies.
     ///
     /// # Errors
     /// The key has no private part, or the pair does not belong together.
     pub(crate) fn check_pair(&self) -> Result<(), Problem> {
-        let algorithm = self.algorithm();
-        let mut ciphertext = vec![0; algorithm.ciphertext_bytes()];
-        let mut sent = Zeroizing::new(vec![0; algorithm.shared_secret_bytes()]);
-        let mut received = sent.clone();
-        let private = self.to_private()?;
-        self.to_public()?.encapsulate(&mut ciphertext, &mut sent)?;
-        private.decapsulate(&ciphertext, &mut received)?;
-        if equal_in_constant_time(&sent, &received) {
-            Ok(())
-        } else {
-            Err(self.mismatch("the private and the public key"))
-        }
+        let fits = match self.algorithm {
+            KeyAlgorithm::Kem(row) => {
+                let mut ciphertext = vec![0; row.ciphertext_bytes()];
+                let mut sent = Zeroizing::new(vec![0; row.shared_secret_bytes()]);
+                let mut received = sent.clone();
+                let private = self.to_kem_private()?;
+                self.to_kem_public()?.encapsulate(&mut ciphertext, &mut sent)?;
+                private.decapsulate(&ciphertext, &mut received)?;
+                equal_in_constant_time(&sent, &received)
+            }
+            KeyAlgorithm::Signature(_) => {
+                const MESSAGE: &[u8] = b"pairwise consistency";
+                let private = self.to_signing()?;
+                let signature = private.sign(MESSAGE, MessageEncoding::PURE, SigningRandomness::Hedged)?;
+                self.to_verifying()?.verify(MESSAGE, MessageEncoding::PURE, &signature).is_ok()
+            }
+        };
+        if fits { Ok(()) } else { Err(self.mismatch("the private and the public key")) }
     }
 
     /// A second key object with the same contents, or with the public part alone.
@@ -178,7 +253,7 @@ impl Key {
     /// # Errors
     /// The backend failed.
     pub(crate) fn duplicate(&self, with_private: bool) -> Result<Self, Problem> {
-        let copy = Self::empty(self.provider.clone(), self.row)?;
+        let copy = Self::empty(self.provider.clone(), self.algorithm)?;
         match self.material.get() {
             Some(Material::Private(_)) if !with_private => copy.fill(Material::Public(self.to_public()?))?,
             Some(material) => copy.fill(material.clone())?,
@@ -191,20 +266,24 @@ impl Key {
         self.material.set(material).map_err(|_| {
             Problem::argument(format!(
                 "{}: this key object already holds a key, and keys are not changed; make a new one",
-                self.algorithm().name
+                self.algorithm.name()
             ))
         })
     }
 
     fn missing(&self, text: &str) -> Problem {
-        Problem::new(Reason::MissingKey, format!("{}: {text}", self.algorithm().name))
+        Problem::new(Reason::MissingKey, format!("{}: {text}", self.algorithm.name()))
     }
 
     fn mismatch(&self, what: &str) -> Problem {
         Problem::new(
             Reason::InvalidPrivateKey,
-            format!("{}: {what} do not belong together", self.algorithm().name),
+            format!("{}: {what} do not belong together", self.algorithm.name()),
         )
+    }
+
+    fn wrong_operation(&self, what: &str) -> Problem {
+        Problem::argument(format!("a key of type {} is not one to {what}", self.algorithm.name()))
     }
 }
 
@@ -220,7 +299,7 @@ impl Material {
 /// A key that is being generated.
 pub(crate) struct Generation {
     pub(crate) provider: Arc<Provider>,
-    pub(crate) row: usize,
+    pub(crate) algorithm: KeyAlgorithm,
     /// False when libssl wants an empty key, to put a peer's share into.
     pub(crate) key_pair: bool,
     pub(crate) seed: Option<Zeroizing<Vec<u8>>>,
@@ -231,9 +310,10 @@ impl Generation {
     /// Those of [`Key::generate`].
     pub(crate) fn run(&self) -> Result<Key, Problem> {
         if self.key_pair {
-            Key::generate(self.provider.clone(), self.row, self.seed.as_ref().map(|seed| seed.as_slice()))
+            let seed = self.seed.as_ref().map(|seed| seed.as_slice());
+            Key::generate(self.provider.clone(), self.algorithm, seed)
         } else {
-            Key::empty(self.provider.clone(), self.row)
+            Key::empty(self.provider.clone(), self.algorithm)
         }
     }
 }

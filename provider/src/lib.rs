@@ -7,6 +7,9 @@
 //!                 provider.rs  what is offered, and when libcrypto's own is left alone (`native`)
 //!                 options.rs   the section of openssl.cnf
 //!                 key.rs       keys: what they hold and what may be asked of them
+//!                 signature.rs signing and verifying, at once or in pieces
+//!                 key_file.rs  what encoders and decoders do, key_text.rs for people
+//!                 signature_schemes.rs  what TLS is told, and the guard against a defect of libssl
 //!                 self_test.rs known answers before first use
 //!                 problem.rs   every error, with the text its reader sees
 //!                 log.rs       stderr, which nginx points at its error log
@@ -22,8 +25,12 @@
 #[allow(unsafe_code)]
 pub mod ffi;
 mod key;
+mod key_file;
+mod key_text;
 mod log;
 mod options;
 mod problem;
 mod provider;
 mod self_test;
+mod signature;
+mod signature_schemes;

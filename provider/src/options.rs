@@ -2,7 +2,9 @@
 
 use crate::log::Level;
 use crate::problem::{Problem, Reason};
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, kem_by_name};
+use qtls_crypto::{
+    KEM_ALGORITHMS, KemAlgorithm, SIGNATURE_ALGORITHMS, SignatureAlgorithm, kem_by_name, signature_by_name,
+};
 
 /// What to do where libcrypto has an algorithm itself (3.5 on).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,11 +25,24 @@ pub(crate) enum SelfTest {
     Off,
 }
 
+/// What to do about TLS signature schemes where libssl has a defect that not every key type can be guarded against (see
+/// `crate::signature_schemes`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum UnguardedSignatures {
+    /// Offer none, so that the defect is not reached.
+    Withhold,
+    /// Offer them all the same.
+    Offer,
+}
+
 /// The options, parsed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) native: Native,
     pub(crate) groups: Vec<&'static KemAlgorithm>,
+    /// Those with a TLS signature scheme that are offered in TLS.
+    pub(crate) signatures: Vec<&'static SignatureAlgorithm>,
+    pub(crate) unguarded_signatures: UnguardedSignatures,
     pub(crate) self_test: SelfTest,
     pub(crate) log: Level,
 }
@@ -37,6 +52,8 @@ impl Default for Options {
         Self {
             native: Native::Yield,
             groups: KEM_ALGORITHMS.iter().collect(),
+            signatures: with_tls_scheme().collect(),
+            unguarded_signatures: UnguardedSignatures::Withhold,
             self_test: SelfTest::OnDemand,
             log: Level::Error,
         }
@@ -58,6 +75,13 @@ impl Options {
                 defaults.native,
             )?,
             groups: get("groups").map_or(Ok(defaults.groups), parse_groups)?,
+            signatures: get("signatures").map_or(Ok(defaults.signatures), parse_signatures)?,
+            unguarded_signatures: choose(
+                "unguarded-signatures",
+                get("unguarded-signatures"),
+                &[("withhold", UnguardedSignatures::Withhold), ("offer", UnguardedSignatures::Offer)],
+                defaults.unguarded_signatures,
+            )?,
             self_test: choose(
                 "self-test",
                 get("self-test"),
@@ -83,26 +107,64 @@ fn choose<T: Copy>(
 }
 
 fn parse_groups(value: &str) -> Result<Vec<&'static KemAlgorithm>, Problem> {
-    let mut groups: Vec<&'static KemAlgorithm> = Vec::new();
-    for name in value.split([':', ',']).map(str::trim) {
-        let group = kem_by_name(name).ok_or_else(|| {
+    parse_list("groups", value, |name| {
+        kem_by_name(name).map(|group| (group, group.group_name)).ok_or_else(|| {
             let known: Vec<_> = KEM_ALGORITHMS.iter().map(|algorithm| algorithm.group_name).collect();
-            invalid(
-                "groups",
-                value,
-                &format!(
-                    "'{name}' is not a group of this provider, which has {}; classical groups belong into 'Groups' of \
-                     the ssl_conf section, not here",
-                    known.join(", ")
-                ),
+            format!(
+                "'{name}' is not a group of this provider, which has {}; classical groups belong into 'Groups' of the \
+                 ssl_conf section, not here",
+                known.join(", ")
             )
-        })?;
-        if groups.contains(&group) {
-            return Err(invalid("groups", value, &format!("'{name}' names {} twice", group.group_name)));
-        }
-        groups.push(group);
+        })
+    })
+}
+
+fn parse_signatures(value: &str) -> Result<Vec<&'static SignatureAlgorithm>, Problem> {
+    if value.trim() == "none" {
+        return Ok(Vec::new());
     }
-    Ok(groups)
+    parse_list("signatures", value, |name| {
+        let found = signature_by_name(name);
+        match found.and_then(|row| row.tls_scheme.map(|scheme| (row, scheme.name))) {
+            Some(row) => Ok(row),
+            None => {
+                let known: Vec<_> =
+                    with_tls_scheme().filter_map(|row| row.tls_scheme).map(|scheme| scheme.name).collect();
+                let why = if found.is_some() {
+                    "has no TLS signature scheme: its keys sign certificates, not handshakes"
+                } else {
+                    "is not a signature scheme of this provider"
+                };
+                Err(format!(
+                    "'{name}' {why}. There are {}, or the one word 'none'; classical schemes belong into \
+                     'SignatureAlgorithms' of the ssl_conf section, not here",
+                    known.join(", ")
+                ))
+            }
+        }
+    })
+}
+
+/// The algorithms that TLS has a signature scheme for.
+fn with_tls_scheme() -> impl Iterator<Item = &'static SignatureAlgorithm> {
+    SIGNATURE_ALGORITHMS.iter().filter(|row| row.tls_scheme.is_some())
+}
+
+/// Reads a list of names, each of which `find` turns into a row and its own name, or into what is wrong with it.
+fn parse_list<T: PartialEq>(
+    option: &str,
+    value: &str,
+    find: impl Fn(&str) -> Result<(&'static T, &'static str), String>,
+) -> Result<Vec<&'static T>, Problem> {
+    let mut rows: Vec<&'static T> = Vec::new();
+    for name in value.split([':', ',']).map(str::trim) {
+        let (row, own_name) = find(name).map_err(|help| invalid(option, value, &help))?;
+        if rows.contains(&row) {
+            return Err(invalid(option, value, &format!("'{name}' names {own_name} twice")));
+        }
+        rows.push(row);
+    }
+    Ok(rows)
 }
 
 fn invalid(option: &str, value: &str, help: &str) -> Problem {
@@ -141,6 +203,17 @@ mod tests {
     }
 
     #[test]
+    fn signatures_keep_their_order_take_old_names_and_may_be_none() {
+        let names = |value| -> Vec<_> {
+            let options = parse(&[("signatures", value)]).unwrap();
+            options.signatures.iter().map(|row| row.name).collect()
+        };
+        assert_eq!(names("DILITHIUM5, mldsa65"), ["ML-DSA-87", "ML-DSA-65"]);
+        assert_eq!(names("none"), [""; 0]);
+        assert_eq!(Options::default().signatures.len(), 3);
+    }
+
+    #[test]
     fn a_wrong_value_is_an_error_that_names_option_value_and_way_out() {
         for (option, value, help) in [
             ("native", "force", "yield, prefer"),
@@ -150,6 +223,12 @@ mod tests {
             ("groups", "X25519", "ssl_conf"),
             ("groups", "MLKEM768:ML-KEM-768", "twice"),
             ("groups", "", "is not a group"),
+            ("signatures", "mldsa66", "mldsa44, mldsa65, mldsa87, or the one word 'none'"),
+            ("signatures", "ed25519", "SignatureAlgorithms"),
+            ("signatures", "id-MLDSA65-ECDSA-P256-SHA512", "certificates, not handshakes"),
+            ("signatures", "mldsa65:ML-DSA-65", "twice"),
+            ("signatures", "none:mldsa65", "'none' is not"),
+            ("unguarded-signatures", "yes", "withhold, offer"),
         ] {
             let problem = parse(&[(option, value)]).unwrap_err();
             assert_eq!(problem.reason, Reason::InvalidOption);

@@ -16,10 +16,12 @@ pub(crate) enum Reason {
     CryptographyFailed = 7,
     Panic = 8,
     NoUpcall = 9,
+    InvalidSignature = 10,
+    InvalidKeyFile = 11,
 }
 
 impl Reason {
-    pub(crate) const ALL: [(Self, &CStr); 9] = [
+    pub(crate) const ALL: [(Self, &CStr); 11] = [
         (Self::InvalidOption, c"invalid option in openssl.cnf"),
         (Self::InvalidPeerKey, c"invalid key share or ciphertext from the peer"),
         (Self::InvalidArgument, c"invalid argument"),
@@ -29,6 +31,8 @@ impl Reason {
         (Self::CryptographyFailed, c"cryptographic operation failed"),
         (Self::Panic, c"internal error, please report it"),
         (Self::NoUpcall, c"OpenSSL's core lacks a function that the provider needs"),
+        (Self::InvalidSignature, c"the signature does not verify"),
+        (Self::InvalidKeyFile, c"invalid key file"),
     ];
 }
 
@@ -61,7 +65,9 @@ impl Problem {
             Reason::InvalidPeerKey
             | Reason::InvalidArgument
             | Reason::InvalidPrivateKey
-            | Reason::MissingKey => false,
+            | Reason::MissingKey
+            | Reason::InvalidSignature
+            | Reason::InvalidKeyFile => false,
         }
     }
 }
@@ -71,11 +77,14 @@ impl From<qtls_crypto::Error> for Problem {
         use qtls_crypto::{Error, Fault};
         let reason = match (error, error.fault()) {
             (Error::KnownAnswerMismatch { .. }, _) => Reason::SelfTestFailed,
+            (Error::SignatureInvalid { .. }, _) => Reason::InvalidSignature,
             (
                 Error::PrivateKeyLength { .. }
                 | Error::PrivateKeyModulus { .. }
                 | Error::PrivateKeyHash { .. }
                 | Error::PrivateKeyPair { .. }
+                | Error::PrivateKeyRange { .. }
+                | Error::PrivateKeyEncoding { .. }
                 | Error::SeedLength { .. }
                 | Error::Scalar { .. },
                 _,

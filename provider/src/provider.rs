@@ -3,10 +3,13 @@
 use crate::ffi::algorithms::AlgorithmArrays;
 use crate::ffi::core::{AnnouncedProvider, Core};
 use crate::log::{self, Level};
-use crate::options::{Native, Options, SelfTest};
+use crate::options::{Native, Options, SelfTest, UnguardedSignatures};
 use crate::problem::Problem;
 use crate::self_test::{SelfTests, State};
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, KnownAnswerObserver, kem_by_name};
+use qtls_crypto::{
+    KEM_ALGORITHMS, KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
+};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// The property that every algorithm of ours carries, whatever the section in `openssl.cnf` is called.
@@ -15,6 +18,13 @@ pub(crate) const PROPERTY: &str = "provider=qtls";
 /// Providers whose algorithms count as libcrypto's own. Others are not asked: a token's provider may open its token
 /// when it is asked what it can do, which must not happen before a server forks.
 const NATIVE_PROVIDERS: [&str; 2] = ["default", "fips"];
+
+/// Further providers of OpenSSL itself: they have no types of keys that `default` has not.
+const PROVIDERS_WITHOUT_KEYS: [&str; 3] = ["base", "legacy", "null"];
+
+/// The first libssl that asks providers for signature schemes, and the first libcrypto that asks a key for the strength of
+/// its signatures.
+const FIRST_WITH_SIGNATURE_SCHEMES: (u32, u32) = (3, 2);
 
 /// One loaded provider, in one library context.
 pub(crate) struct Provider {
@@ -25,20 +35,27 @@ pub(crate) struct Provider {
     self_tests: SelfTests,
     surroundings: Mutex<Surroundings>,
     offer: OnceLock<Offer>,
+    /// A TLS context was made in this process.
+    serves_tls: AtomicBool,
+    told_of_unusable_keys: AtomicBool,
+    told_of_withheld_schemes: AtomicBool,
 }
 
 /// What the core tells us of the library context around us.
 #[derive(Default)]
 struct Surroundings {
     native_providers: Vec<AnnouncedProvider>,
+    unknown_providers: Vec<AnnouncedProvider>,
     default_properties: String,
 }
 
 /// What this provider answers, decided once.
 pub(crate) struct Offer {
     pub(crate) algorithms: AlgorithmArrays,
-    /// Rows of [`KEM_ALGORITHMS`].
-    pub(crate) groups: Vec<usize>,
+    /// Those announced to TLS.
+    pub(crate) groups: Vec<&'static KemAlgorithm>,
+    /// Those whose schemes are announced to TLS.
+    signatures: Vec<&'static SignatureAlgorithm>,
 }
 
 impl Provider {
@@ -59,6 +76,9 @@ impl Provider {
             self_tests: SelfTests::default(),
             surroundings: Mutex::default(),
             offer: OnceLock::new(),
+            serves_tls: AtomicBool::new(false),
+            told_of_unusable_keys: AtomicBool::new(false),
+            told_of_withheld_schemes: AtomicBool::new(false),
         };
         if refusal.is_none() && provider.options.self_test == SelfTest::OnLoad {
             refusal = provider.run_self_tests().err();
@@ -88,12 +108,16 @@ impl Provider {
     pub(crate) fn provider_appeared(&self, provider: AnnouncedProvider) {
         if NATIVE_PROVIDERS.contains(&provider.name()) {
             self.surroundings().native_providers.push(provider);
+        } else if !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
+            self.surroundings().unknown_providers.push(provider);
         }
     }
 
     /// A provider beside us is about to go. Runs under the core's lock.
     pub(crate) fn provider_vanishes(&self, gone: &AnnouncedProvider) {
-        self.surroundings().native_providers.retain(|provider| provider != gone);
+        let mut surroundings = self.surroundings();
+        surroundings.native_providers.retain(|provider| provider != gone);
+        surroundings.unknown_providers.retain(|provider| provider != gone);
     }
 
     /// `default_properties` of the library context changed. Runs under the core's lock.
@@ -105,34 +129,118 @@ impl Provider {
     /// active yet.
     pub(crate) fn offer(&self) -> &Offer {
         self.offer.get_or_init(|| {
-            let native = self.native_rows();
+            let native = self.native_algorithms();
             if self.refusal.is_some() {
-                return Offer { algorithms: AlgorithmArrays::new(std::iter::empty()), groups: Vec::new() };
+                return Offer {
+                    algorithms: AlgorithmArrays::new(std::iter::empty()),
+                    groups: Vec::new(),
+                    signatures: Vec::new(),
+                };
             }
-            let yielded = |row: &usize| self.options.native == Native::Yield && native.contains(row);
+            let ours = |algorithm: KeyAlgorithm| {
+                self.options.native == Native::Prefer || !native.contains(&algorithm)
+            };
             let offer = Offer {
-                algorithms: AlgorithmArrays::new((0..KEM_ALGORITHMS.len()).filter(|row| !yielded(row))),
-                groups: self
-                    .options
-                    .groups
-                    .iter()
-                    .map(|group| row_of(group))
-                    .filter(|row| !yielded(row))
-                    .collect(),
+                algorithms: AlgorithmArrays::new(KeyAlgorithm::all().filter(|algorithm| ours(*algorithm))),
+                groups: keep(&self.options.groups, |row| ours(KeyAlgorithm::Kem(row))),
+                signatures: keep(&self.options.signatures, |row| ours(KeyAlgorithm::Signature(row))),
             };
             self.log_offer(&offer, &native);
             offer
         })
     }
 
+    /// The algorithms whose signature schemes are for TLS.
+    pub(crate) fn offered_signatures(&self) -> Vec<&'static SignatureAlgorithm> {
+        self.offer().signatures.clone()
+    }
+
+    pub(crate) fn unguarded_signatures(&self) -> UnguardedSignatures {
+        self.options.unguarded_signatures
+    }
+
+    /// Providers whose types of keys we do not know.
+    pub(crate) fn unknown_providers(&self) -> Vec<String> {
+        let surroundings = self.surroundings();
+        surroundings.unknown_providers.iter().map(|provider| provider.name().to_owned()).collect()
+    }
+
+    /// Whether signatures are registered with a digest that they do not have (see `SignatureOperation::accept_digest`).
+    pub(crate) fn registers_digest(&self) -> bool {
+        self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES
+    }
+
+    /// Makes the object identifiers known that libcrypto lacks: without them no file and no certificate is recognised.
+    ///
+    /// # Errors
+    /// OpenSSL refused.
+    pub(crate) fn register_objects(&self) -> Result<(), Problem> {
+        let digest = if self.registers_digest() { "SHA512" } else { "" };
+        for row in &KEM_ALGORITHMS {
+            if let Some(oid) = row.oid {
+                self.core.register_object(oid, short_name(row.name, row.openssl_names), row.name)?;
+            }
+        }
+        for row in &SIGNATURE_ALGORITHMS {
+            self.core.register_object(row.oid, short_name(row.name, row.openssl_names), row.name)?;
+            self.core.register_signature(row.oid, digest)?;
+        }
+        Ok(())
+    }
+
+    /// A TLS context is being made.
+    pub(crate) fn tls_begins(&self) {
+        self.serves_tls.store(true, Ordering::Relaxed);
+    }
+
+    /// A key was read from a file or a certificate. Where TLS cannot use it, libssl only says "unknown certificate type".
+    pub(crate) fn key_was_read(&self, algorithm: KeyAlgorithm) {
+        if self.registers_digest()
+            && matches!(algorithm, KeyAlgorithm::Signature(_))
+            && self.serves_tls.load(Ordering::Relaxed)
+            && !self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
+        {
+            self.log(
+                Level::Warn,
+                &format!(
+                    "a key of type {} was read. On OpenSSL {} it may be that of an authority, but not of this server's or \
+                     client's own certificate: TLS there knows no such signature and would say \"unknown certificate \
+                     type\". Use an ECDSA or RSA certificate, which an ML-DSA or composite authority may have issued, or \
+                     OpenSSL 3.2 or newer",
+                    algorithm.name(),
+                    self.core.openssl_version()
+                ),
+            );
+        }
+    }
+
+    /// Signature schemes are kept back because of a defect of libssl.
+    pub(crate) fn tell_of_withheld_schemes(&self, because_of: &[String]) {
+        if !self.told_of_withheld_schemes.swap(true, Ordering::Relaxed) {
+            self.log(
+                Level::Error,
+                &format!(
+                    "no ML-DSA in TLS: libssl {} dies of a peer's certificate whose type of key belongs to another provider, \
+                     as soon as any signature scheme is offered, and [{}] may have such types. Update to OpenSSL 3.5, or \
+                     remove that provider, or write 'unguarded-signatures = offer' if it decodes no other public keys than \
+                     OpenSSL does",
+                    self.core.openssl_version(),
+                    because_of.join(", ")
+                ),
+            );
+        }
+    }
+
     /// Whether an algorithm may be used: its self-test passed, was run now and passed, or is switched off.
     ///
     /// # Errors
     /// A failed self-test.
-    pub(crate) fn require_self_test(&self, row: usize) -> Result<(), Problem> {
+    pub(crate) fn require_self_test(&self, algorithm: KeyAlgorithm) -> Result<(), Problem> {
         match self.options.self_test {
             SelfTest::Off => Ok(()),
-            SelfTest::OnDemand | SelfTest::OnLoad => self.self_tests.require(row, || self.observer(row)),
+            SelfTest::OnDemand | SelfTest::OnLoad => {
+                self.self_tests.require(algorithm, || self.observer(algorithm))
+            }
         }
     }
 
@@ -141,8 +249,9 @@ impl Provider {
     /// # Errors
     /// The first failure; the others were run too.
     pub(crate) fn run_self_tests(&self) -> Result<(), Problem> {
-        let results: Vec<_> =
-            (0..KEM_ALGORITHMS.len()).map(|row| self.self_tests.run(row, || self.observer(row))).collect();
+        let results: Vec<_> = KeyAlgorithm::all()
+            .map(|algorithm| self.self_tests.run(algorithm, || self.observer(algorithm)))
+            .collect();
         results.into_iter().collect()
     }
 
@@ -164,18 +273,27 @@ impl Provider {
         names(&self.offer().groups)
     }
 
+    /// The signature schemes offered in TLS, separated by colons; `none` without.
+    pub(crate) fn describe_signatures(&self) -> String {
+        let rows = self.signature_schemes().unwrap_or_default();
+        let names: Vec<_> =
+            rows.iter().filter(|row| row.key_type.is_none()).map(|row| row.iana_name.as_str()).collect();
+        if names.is_empty() { "none".to_owned() } else { names.join(":") }
+    }
+
     /// Each algorithm and its self-test's state: `X25519MLKEM768=passed …`.
     pub(crate) fn describe_self_tests(&self) -> String {
-        let word = |row| match (self.self_tests.state(row), self.options.self_test) {
+        let word = |algorithm| match (self.self_tests.state(algorithm), self.options.self_test) {
             (State::Failed, _) => "failed",
             (_, SelfTest::Off) => "off",
             (State::Passed, _) => "passed",
             (State::NotRun, _) => "not-run",
         };
-        let words: Vec<_> = KEM_ALGORITHMS
-            .iter()
-            .enumerate()
-            .map(|(row, algorithm)| format!("{}={}", algorithm.group_name, word(row)))
+        let words: Vec<_> = KeyAlgorithm::all()
+            .map(|algorithm| match algorithm {
+                KeyAlgorithm::Kem(row) => format!("{}={}", row.group_name, word(algorithm)),
+                KeyAlgorithm::Signature(row) => format!("{}={}", row.name, word(algorithm)),
+            })
             .collect();
         words.join(" ")
     }
@@ -184,21 +302,21 @@ impl Provider {
         log::write(self.options.log, level, text);
     }
 
-    fn observer(&self, row: usize) -> Box<dyn KnownAnswerObserver> {
-        self.core.self_test_observer(&KEM_ALGORITHMS[row])
+    fn observer(&self, algorithm: KeyAlgorithm) -> Box<dyn KnownAnswerObserver> {
+        self.core.self_test_observer(algorithm)
     }
 
-    fn native_rows(&self) -> Vec<usize> {
+    fn native_algorithms(&self) -> Vec<KeyAlgorithm> {
         let surroundings = self.surroundings();
         let names =
             surroundings.native_providers.iter().flat_map(|provider| self.core.key_types_of(provider));
-        let mut rows: Vec<usize> = names.filter_map(|name| kem_by_name(&name)).map(row_of).collect();
-        rows.sort_unstable();
-        rows.dedup();
-        rows
+        let mut algorithms: Vec<_> = names.filter_map(|name| KeyAlgorithm::by_name(&name)).collect();
+        algorithms.sort_unstable_by_key(|algorithm| algorithm.index());
+        algorithms.dedup();
+        algorithms
     }
 
-    fn log_offer(&self, offer: &Offer, native: &[usize]) {
+    fn log_offer(&self, offer: &Offer, native: &[KeyAlgorithm]) {
         let openssl = self.core.openssl_version();
         if self.options.native == Native::Prefer
             && !native.is_empty()
@@ -217,10 +335,11 @@ impl Provider {
         self.log(
             Level::Info,
             &format!(
-                "OpenSSL {openssl}: native = {}, offers groups [{}]; libcrypto has itself [{}]",
+                "OpenSSL {openssl}: native = {}, offers groups [{}], signatures of [{}]; libcrypto has itself [{}]",
                 self.describe_native(),
                 names(&offer.groups),
-                names(native)
+                offer.signatures.iter().map(|row| row.name).collect::<Vec<_>>().join(":"),
+                native.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(":")
             ),
         );
     }
@@ -231,16 +350,18 @@ impl Provider {
     }
 }
 
-fn row_of(algorithm: &KemAlgorithm) -> usize {
-    KEM_ALGORITHMS
-        .iter()
-        .position(|row| row == algorithm)
-        .expect("every KemAlgorithm is a row of the table: the type cannot be made elsewhere")
+fn keep<T>(rows: &[&'static T], condition: impl Fn(&'static T) -> bool) -> Vec<&'static T> {
+    rows.iter().copied().filter(|row| condition(row)).collect()
 }
 
-fn names(rows: &[usize]) -> String {
-    let names: Vec<_> = rows.iter().map(|&row| KEM_ALGORITHMS[row].group_name).collect();
+fn names(groups: &[&KemAlgorithm]) -> String {
+    let names: Vec<_> = groups.iter().map(|group| group.group_name).collect();
     names.join(":")
+}
+
+/// The name that OpenSSL 3.5 has for an object identifier in short, `id-ml-dsa-65`; a composite has one name.
+fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
+    openssl_names.split(':').find(|name| name.starts_with("id-")).unwrap_or(name)
 }
 
 /// Whether these `default_properties` make OpenSSL choose us where others have the same algorithm.

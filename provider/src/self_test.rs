@@ -1,7 +1,7 @@
 //! Known answers, computed before an algorithm's first use or when the provider is loaded.
 
 use crate::problem::{Problem, Reason};
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, KnownAnswerObserver, run_known_answer};
+use qtls_crypto::{KeyAlgorithm, KnownAnswerObserver, run_known_answer, run_signature_known_answer};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -14,16 +14,16 @@ pub(crate) enum State {
     Failed = 2,
 }
 
-/// The state of each algorithm of [`KEM_ALGORITHMS`], in its order.
+/// The state of each algorithm, by [`KeyAlgorithm::index`].
 #[derive(Default)]
 pub(crate) struct SelfTests {
-    states: [AtomicU8; KEM_ALGORITHMS.len()],
+    states: [AtomicU8; KeyAlgorithm::COUNT],
     running: Mutex<()>,
 }
 
 impl SelfTests {
-    pub(crate) fn state(&self, row: usize) -> State {
-        match self.states[row].load(Ordering::Acquire) {
+    pub(crate) fn state(&self, algorithm: KeyAlgorithm) -> State {
+        match self.states[algorithm.index()].load(Ordering::Acquire) {
             0 => State::NotRun,
             1 => State::Passed,
             _ => State::Failed,
@@ -31,7 +31,7 @@ impl SelfTests {
     }
 
     pub(crate) fn any_failed(&self) -> bool {
-        (0..KEM_ALGORITHMS.len()).any(|row| self.state(row) == State::Failed)
+        KeyAlgorithm::all().any(|algorithm| self.state(algorithm) == State::Failed)
     }
 
     /// Makes sure that the algorithm's self-test was run and passed; one that failed stays failed.
@@ -40,18 +40,18 @@ impl SelfTests {
     /// [`Reason::SelfTestFailed`].
     pub(crate) fn require(
         &self,
-        row: usize,
+        algorithm: KeyAlgorithm,
         observer: impl FnOnce() -> Box<dyn KnownAnswerObserver>,
     ) -> Result<(), Problem> {
-        if self.state(row) == State::NotRun {
+        if self.state(algorithm) == State::NotRun {
             let _only_one = self.running.lock();
-            if self.state(row) == State::NotRun {
-                return self.run(row, observer);
+            if self.state(algorithm) == State::NotRun {
+                return self.run(algorithm, observer);
             }
         }
-        match self.state(row) {
+        match self.state(algorithm) {
             State::Passed => Ok(()),
-            _ => Err(failed_before(&KEM_ALGORITHMS[row])),
+            _ => Err(failed_before(algorithm)),
         }
     }
 
@@ -61,14 +61,16 @@ impl SelfTests {
     /// [`Reason::SelfTestFailed`].
     pub(crate) fn run(
         &self,
-        row: usize,
+        algorithm: KeyAlgorithm,
         observer: impl FnOnce() -> Box<dyn KnownAnswerObserver>,
     ) -> Result<(), Problem> {
-        let algorithm = &KEM_ALGORITHMS[row];
-        let result = run_known_answer(algorithm, &mut *observer());
+        let result = match algorithm {
+            KeyAlgorithm::Kem(row) => run_known_answer(row, &mut *observer()),
+            KeyAlgorithm::Signature(row) => run_signature_known_answer(row, &mut *observer()),
+        };
         let state = if result.is_ok() { State::Passed } else { State::Failed };
-        self.states[row].fetch_max(state as u8, Ordering::AcqRel);
-        match (result, self.state(row)) {
+        self.states[algorithm.index()].fetch_max(state as u8, Ordering::AcqRel);
+        match (result, self.state(algorithm)) {
             (Ok(()), State::Passed) => Ok(()),
             (Ok(()), _) => Err(failed_before(algorithm)),
             (Err(error), _) => Err(error.into()),
@@ -76,13 +78,13 @@ impl SelfTests {
     }
 }
 
-fn failed_before(algorithm: &KemAlgorithm) -> Problem {
+fn failed_before(algorithm: KeyAlgorithm) -> Problem {
     Problem::new(
         Reason::SelfTestFailed,
         format!(
             "{} is disabled in this process because its self-test failed; the log has the first failure. Restart, and \
              replace the module or the machine if it fails again",
-            algorithm.name
+            algorithm.name()
         ),
     )
 }
@@ -90,7 +92,7 @@ fn failed_before(algorithm: &KemAlgorithm) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use qtls_crypto::KnownAnswerStep;
+    use qtls_crypto::{KEM_ALGORITHMS, KnownAnswerStep};
     use std::sync::atomic::AtomicUsize;
 
     /// Counts runs, and spoils the first step of those that it is told to.
@@ -113,6 +115,10 @@ mod tests {
         }
     }
 
+    fn row(index: usize) -> KeyAlgorithm {
+        KeyAlgorithm::Kem(&KEM_ALGORITHMS[index])
+    }
+
     static RUNS: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 
     #[test]
@@ -121,8 +127,8 @@ mod tests {
         std::thread::scope(|scope| {
             for _ in 0..8 {
                 scope.spawn(|| {
-                    tests.require(0, || Box::new(Watch { runs: &RUNS[0], spoil: false })).unwrap();
-                    assert_eq!(tests.state(0), State::Passed);
+                    tests.require(row(0), || Box::new(Watch { runs: &RUNS[0], spoil: false })).unwrap();
+                    assert_eq!(tests.state(row(0)), State::Passed);
                 });
             }
         });
@@ -133,12 +139,12 @@ mod tests {
     fn a_failure_sticks_whatever_runs_later() {
         let tests = SelfTests::default();
         let watch = |spoil| move || Box::new(Watch { runs: &RUNS[1], spoil }) as Box<dyn KnownAnswerObserver>;
-        assert_eq!(tests.require(1, watch(true)).unwrap_err().reason, Reason::SelfTestFailed);
-        assert_eq!(tests.require(1, watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert_eq!(tests.require(row(1), watch(true)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert_eq!(tests.require(row(1), watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
         assert_eq!(RUNS[1].load(Ordering::Relaxed), 1, "what failed is not tried again by a use");
-        assert_eq!(tests.run(1, watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
+        assert_eq!(tests.run(row(1), watch(false)).unwrap_err().reason, Reason::SelfTestFailed);
         assert!(tests.any_failed());
-        tests.require(2, watch(false)).unwrap();
-        assert_eq!((tests.state(1), tests.state(2)), (State::Failed, State::Passed));
+        tests.require(row(2), watch(false)).unwrap();
+        assert_eq!((tests.state(row(1)), tests.state(row(2))), (State::Failed, State::Passed));
     }
 }

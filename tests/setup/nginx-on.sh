@@ -29,7 +29,8 @@ CONF
     } >"$apt/apt.conf"
     export APT_CONFIG=$apt/apt.conf
     apt-get update
-    (cd "$apt/source" && apt-get source --download-only nginx)
+    # The upstream sources alone: Debian's own part may be newer than what the archive still, or already, has.
+    (cd "$apt/source" && apt-get source --download-only --tar-only nginx)
     tar -xf "$apt"/source/nginx_*.orig.tar.gz -C "$work/source" --strip-components=1
     cd "$work/source"
     ./configure --prefix="$prefix" --with-http_ssl_module --with-http_v2_module --with-threads \

@@ -4,7 +4,7 @@ use super::abi::*;
 use super::params::{Built, end};
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
-use qtls_crypto::{KemAlgorithm, KnownAnswerObserver, KnownAnswerStep};
+use qtls_crypto::{KeyAlgorithm, KnownAnswerObserver, KnownAnswerStep};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::ptr::null_mut;
 
@@ -13,6 +13,11 @@ type GetLibctx = unsafe extern "C" fn(*const CoreHandle) -> *mut CoreContext;
 type NewError = unsafe extern "C" fn(*const CoreHandle);
 type SetErrorDebug = unsafe extern "C" fn(*const CoreHandle, *const c_char, c_int, *const c_char);
 type VsetError = unsafe extern "C" fn(*const CoreHandle, u32, *const c_char, *mut VaList);
+type ObjCreate =
+    unsafe extern "C" fn(*const CoreHandle, *const c_char, *const c_char, *const c_char) -> c_int;
+type ObjAddSigid = ObjCreate;
+type BioReadEx = unsafe extern "C" fn(*mut CoreBio, *mut c_void, usize, *mut usize) -> c_int;
+type BioWriteEx = unsafe extern "C" fn(*mut CoreBio, *const c_void, usize, *mut usize) -> c_int;
 type SelfTestCb = unsafe extern "C" fn(*mut CoreContext, *mut Option<Callback>, *mut *mut c_void);
 type ChildCb = unsafe extern "C" fn(*const CoreHandle, *mut c_void) -> c_int;
 type PropertiesCb = unsafe extern "C" fn(*const c_char, *mut c_void) -> c_int;
@@ -41,6 +46,10 @@ pub(crate) struct Core {
     new_error: Option<NewError>,
     set_error_debug: Option<SetErrorDebug>,
     vset_error: Option<VsetError>,
+    obj_create: Option<ObjCreate>,
+    obj_add_sigid: Option<ObjAddSigid>,
+    bio_read_ex: Option<BioReadEx>,
+    bio_write_ex: Option<BioWriteEx>,
     self_test_cb: Option<SelfTestCb>,
     register_child_cb: Option<RegisterChildCb>,
     deregister_child_cb: Option<DeregisterChildCb>,
@@ -70,6 +79,10 @@ impl Core {
                 new_error: function(table, OSSL_FUNC_CORE_NEW_ERROR),
                 set_error_debug: function(table, OSSL_FUNC_CORE_SET_ERROR_DEBUG),
                 vset_error: function(table, OSSL_FUNC_CORE_VSET_ERROR),
+                obj_create: function(table, OSSL_FUNC_CORE_OBJ_CREATE),
+                obj_add_sigid: function(table, OSSL_FUNC_CORE_OBJ_ADD_SIGID),
+                bio_read_ex: function(table, OSSL_FUNC_BIO_READ_EX),
+                bio_write_ex: function(table, OSSL_FUNC_BIO_WRITE_EX),
                 self_test_cb: function(table, OSSL_FUNC_SELF_TEST_CB),
                 register_child_cb: function(table, OSSL_FUNC_PROVIDER_REGISTER_CHILD_CB),
                 deregister_child_cb: function(table, OSSL_FUNC_PROVIDER_DEREGISTER_CHILD_CB),
@@ -85,6 +98,92 @@ impl Core {
     /// The version of the libcrypto that loaded us.
     pub(crate) fn openssl_version(&self) -> &str {
         &self.openssl_version
+    }
+
+    /// Major and minor of that version; of a text that is none, that of a newer OpenSSL than any there is.
+    pub(crate) fn openssl_release(&self) -> (u32, u32) {
+        let mut numbers = self.openssl_version.split('.').map(str::parse);
+        match (numbers.next(), numbers.next()) {
+            (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+            _ => (u32::MAX, 0),
+        }
+    }
+
+    /// Makes an object identifier known to libcrypto under these names, where it is not yet.
+    ///
+    /// # Errors
+    /// OpenSSL refused.
+    pub(crate) fn register_object(
+        &self,
+        oid: &str,
+        short_name: &str,
+        long_name: &str,
+    ) -> Result<(), Problem> {
+        let [oid_text, short, long] = [oid, short_name, long_name].map(c_string);
+        // SAFETY: C strings that libcrypto copies.
+        let made = self.obj_create.is_some_and(|create| unsafe {
+            create(self.handle, oid_text.as_ptr(), short.as_ptr(), long.as_ptr()) == 1
+        });
+        if made {
+            Ok(())
+        } else {
+            Err(refused(&format!("make the object identifier {oid} ({long_name}) known")))
+        }
+    }
+
+    /// Tells libcrypto that an object identifier means a signature, by a key of the same identifier.
+    ///
+    /// # Errors
+    /// OpenSSL refused.
+    pub(crate) fn register_signature(&self, oid: &str, digest: &str) -> Result<(), Problem> {
+        let [oid_text, digest] = [oid, digest].map(c_string);
+        // SAFETY: C strings that libcrypto only reads.
+        let made = self.obj_add_sigid.is_some_and(|add| unsafe {
+            add(self.handle, oid_text.as_ptr(), digest.as_ptr(), oid_text.as_ptr()) == 1
+        });
+        if made { Ok(()) } else { Err(refused(&format!("take {oid} for a signature"))) }
+    }
+
+    /// Reads the next bytes of a BIO; fewer only at its end.
+    ///
+    /// # Safety
+    /// `bio` is what libcrypto handed to a decoder that is running.
+    pub(super) unsafe fn read(&self, bio: *mut CoreBio, bytes: &mut [u8]) -> Result<usize, Problem> {
+        let read_ex = self.bio_read_ex.ok_or_else(|| refused("offer a BIO to read from"))?;
+        let mut filled = 0;
+        while filled < bytes.len() {
+            let rest = &mut bytes[filled..];
+            let mut count = 0;
+            // SAFETY: the caller's promise; the place has room for what is asked.
+            let answer = unsafe { read_ex(bio, rest.as_mut_ptr().cast(), rest.len(), &mut count) };
+            if answer != 1 || count == 0 {
+                break;
+            }
+            filled += count.min(rest.len());
+        }
+        Ok(filled)
+    }
+
+    /// Writes all bytes to a BIO.
+    ///
+    /// # Safety
+    /// `bio` is what libcrypto handed to an encoder that is running.
+    pub(super) unsafe fn write(&self, bio: *mut CoreBio, bytes: &[u8]) -> Result<(), Problem> {
+        let write_ex = self.bio_write_ex.ok_or_else(|| refused("offer a BIO to write to"))?;
+        let mut written = 0;
+        while written < bytes.len() {
+            let rest = &bytes[written..];
+            let mut count = 0;
+            // SAFETY: the caller's promise; `rest` has that many bytes.
+            let answer = unsafe { write_ex(bio, rest.as_ptr().cast(), rest.len(), &mut count) };
+            if answer != 1 || count == 0 {
+                return Err(Problem::argument(
+                    "the key could not be written to where the program wants it; the system's error stands beside this one",
+                ));
+            }
+            written += count;
+        }
+        Ok(())
     }
 
     /// A value from the provider's section in `openssl.cnf`.
@@ -134,10 +233,7 @@ impl Core {
     }
 
     /// What watches a self-test: the application's callback (`OSSL_SELF_TEST_set_callback(3)`), or nothing.
-    pub(crate) fn self_test_observer(
-        &self,
-        algorithm: &'static KemAlgorithm,
-    ) -> Box<dyn KnownAnswerObserver> {
+    pub(crate) fn self_test_observer(&self, algorithm: KeyAlgorithm) -> Box<dyn KnownAnswerObserver> {
         let (Some(self_test_cb), Some(get_libctx)) = (self.self_test_cb, self.get_libctx) else {
             return Box::new(());
         };
@@ -281,17 +377,22 @@ fn announced(us: &Provider, handle: *const CoreHandle) -> AnnouncedProvider {
 
 /// Tells an application's self-test callback what happens, as OpenSSL's own `OSSL_SELF_TEST` does.
 struct SelfTestObserver {
-    algorithm: &'static KemAlgorithm,
+    algorithm: KeyAlgorithm,
     callback: Callback,
     argument: *mut c_void,
 }
 
 impl SelfTestObserver {
     fn tell(&self, phase: &CStr, step: KnownAnswerStep) -> c_int {
-        let description = CString::new(format!("{} {step}", self.algorithm.name)).unwrap_or_default();
+        let description = c_string(&format!("{} {step}", self.algorithm.name()));
+        // OSSL_SELF_TEST_TYPE_KAT_KEM and _KAT_SIGNATURE; 3.0 has no name for the first.
+        let kind = match self.algorithm {
+            KeyAlgorithm::Kem(_) => c"KAT_KEM",
+            KeyAlgorithm::Signature(_) => c"KAT_Signature",
+        };
         let params = Built::<4>::new()
             .text(OSSL_PROV_PARAM_SELF_TEST_PHASE, phase)
-            .text(OSSL_PROV_PARAM_SELF_TEST_TYPE, c"KAT_KEM")
+            .text(OSSL_PROV_PARAM_SELF_TEST_TYPE, kind)
             .text(OSSL_PROV_PARAM_SELF_TEST_DESC, &description);
         // SAFETY: the callback and its argument as the application registered them.
         unsafe { params.call(self.callback, self.argument) }
@@ -314,6 +415,17 @@ impl KnownAnswerObserver for SelfTestObserver {
     fn end(&mut self, step: KnownAnswerStep, passed: bool) {
         self.tell(if passed { OSSL_SELF_TEST_PHASE_PASS } else { OSSL_SELF_TEST_PHASE_FAIL }, step);
     }
+}
+
+fn c_string(text: &str) -> CString {
+    CString::new(text).unwrap_or_default()
+}
+
+fn refused(what: &str) -> Problem {
+    Problem::new(
+        Reason::NoUpcall,
+        format!("OpenSSL's core refused to {what}: it is out of memory, or not a whole OpenSSL 3"),
+    )
 }
 
 /// The function of a dispatch table with this number.

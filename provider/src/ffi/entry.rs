@@ -6,9 +6,10 @@ use super::guard::{guard, null};
 use super::params::{Asked, Built, described, end};
 use super::share_provider;
 use crate::log::{self, Level};
-use crate::problem::Reason;
+use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm};
+use crate::signature_schemes::SignatureScheme;
+use qtls_crypto::KemAlgorithm;
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::sync::Arc;
 
@@ -44,8 +45,10 @@ pub unsafe extern "C" fn OSSL_provider_init(
 
 unsafe fn initialise(core: Core, functions: *mut *const Dispatch, context: *mut *mut c_void) -> c_int {
     let provider = Arc::new(Provider::new(core));
+    let registered = provider.register_objects();
     // SAFETY: teardown ends the watch before it gives up the provider.
-    if let Err(problem) = unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) } {
+    let watched = unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) };
+    if let Err(problem) = registered.and(watched) {
         log_load(&problem);
         provider.core.raise("OSSL_provider_init", &problem);
         return 0;
@@ -93,6 +96,7 @@ unsafe extern "C" fn teardown(context: *mut c_void) {
 /// Parameters of our own, beside those that every provider has.
 const PARAM_NATIVE: &CStr = c"qtls-native";
 const PARAM_GROUPS: &CStr = c"qtls-groups";
+const PARAM_SIGNATURES: &CStr = c"qtls-signatures";
 const PARAM_SELF_TESTS: &CStr = c"qtls-self-tests";
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
@@ -117,13 +121,14 @@ const BUILD_INFO: &CStr = match CStr::from_bytes_with_nul(
 };
 
 unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const Param {
-    static PARAMS: [Param; 8] = [
+    static PARAMS: [Param; 9] = [
         described(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR),
         described(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR),
         described(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR),
         described(OSSL_PROV_PARAM_STATUS, OSSL_PARAM_INTEGER),
         described(PARAM_NATIVE, OSSL_PARAM_UTF8_STRING),
         described(PARAM_GROUPS, OSSL_PARAM_UTF8_STRING),
+        described(PARAM_SIGNATURES, OSSL_PARAM_UTF8_STRING),
         described(PARAM_SELF_TESTS, OSSL_PARAM_UTF8_STRING),
         end(),
     ];
@@ -142,6 +147,9 @@ unsafe extern "C" fn get_params(context: *mut c_void, params: *mut Param) -> c_i
         asked.answer_text(PARAM_NATIVE, provider.describe_native())?;
         if asked.asks(PARAM_GROUPS) {
             asked.answer_text(PARAM_GROUPS, &provider.describe_groups())?;
+        }
+        if asked.asks(PARAM_SIGNATURES) {
+            asked.answer_text(PARAM_SIGNATURES, &provider.describe_signatures())?;
         }
         asked.answer_text(PARAM_SELF_TESTS, &provider.describe_self_tests())?;
         Ok(1)
@@ -197,20 +205,86 @@ unsafe extern "C" fn get_capabilities(
     guard(provider.as_deref().map(|provider| &provider.core), "provider_get_capabilities", 0, || {
         let provider = provider.as_deref().ok_or_else(|| null("provider"))?;
         let callback = callback.ok_or_else(|| null("callback"))?;
-        // An unknown capability is no error: 0 would make `SSL_CTX_new` fail.
-        if !capability.is_some_and(|name| name.to_bytes().eq_ignore_ascii_case(b"TLS-GROUP")) {
-            return Ok(1);
-        }
-        // 0 makes `SSL_CTX_new` fail, and so stops every TLS server and client: what a mistake in the section has to do.
-        provider.require_valid_section()?;
-        for &row in &provider.offer().groups {
-            // SAFETY: the callback and its argument belong together.
-            if unsafe { announce_group(&KEM_ALGORITHMS[row], callback, argument) } != 1 {
-                return Ok(0);
+        // SAFETY: the callback and its argument belong together.
+        unsafe {
+            match capability.map(CStr::to_bytes).map(<[u8]>::to_ascii_uppercase).as_deref() {
+                Some(b"TLS-GROUP") => announce_groups(provider, callback, argument),
+                Some(b"TLS-SIGALG") => announce_signature_schemes(provider, callback, argument),
+                // An unknown capability is no error: 0 would make `SSL_CTX_new` fail.
+                _ => Ok(1),
             }
         }
-        Ok(1)
     })
+}
+
+/// # Safety
+/// `callback` may be called with `argument`.
+unsafe fn announce_groups(
+    provider: &Provider,
+    callback: Callback,
+    argument: *mut c_void,
+) -> Result<c_int, Problem> {
+    provider.tls_begins();
+    // An error makes `SSL_CTX_new` fail, and so stops every TLS server and client: what a mistake in the section has to do.
+    provider.require_valid_section()?;
+    for group in &provider.offer().groups {
+        // SAFETY: the caller's promise.
+        if unsafe { announce_group(group, callback, argument) } != 1 {
+            return Ok(0);
+        }
+    }
+    Ok(1)
+}
+
+/// # Safety
+/// `callback` may be called with `argument`.
+unsafe fn announce_signature_schemes(
+    provider: &Provider,
+    callback: Callback,
+    argument: *mut c_void,
+) -> Result<c_int, Problem> {
+    let schemes = provider.signature_schemes().unwrap_or_else(|withheld| {
+        provider.tell_of_withheld_schemes(&withheld.because_of);
+        Vec::new()
+    });
+    for scheme in &schemes {
+        // SAFETY: the caller's promise.
+        if unsafe { announce_signature_scheme(scheme, callback, argument) } != 1 {
+            return Ok(0);
+        }
+    }
+    Ok(1)
+}
+
+/// Tells libssl of one signature scheme (`provider-base(7)`, "TLS-SIGALG").
+///
+/// # Safety
+/// `callback` may be called with `argument`.
+unsafe fn announce_signature_scheme(
+    scheme: &SignatureScheme,
+    callback: Callback,
+    argument: *mut c_void,
+) -> c_int {
+    const NO_MAXIMUM: c_int = 0;
+    let c_string = |text: &str| CString::new(text).unwrap_or_default();
+    let (iana_name, name) = (c_string(&scheme.iana_name), c_string(scheme.name));
+    let (oid, key_type) = (scheme.oid.map(c_string), scheme.key_type.map(c_string));
+    let code_point = c_uint::from(scheme.code_point);
+    let mut params = Built::<9>::new()
+        .text(OSSL_CAPABILITY_TLS_SIGALG_IANA_NAME, &iana_name)
+        .text(OSSL_CAPABILITY_TLS_SIGALG_NAME, &name)
+        .unsigned(OSSL_CAPABILITY_TLS_SIGALG_CODE_POINT, &code_point)
+        .unsigned(OSSL_CAPABILITY_TLS_SIGALG_SECURITY_BITS, &scheme.security_bits)
+        .signed(OSSL_CAPABILITY_TLS_SIGALG_MIN_TLS, &TLS1_3_VERSION)
+        .signed(OSSL_CAPABILITY_TLS_SIGALG_MAX_TLS, &NO_MAXIMUM);
+    if let Some(oid) = &oid {
+        params = params.text(OSSL_CAPABILITY_TLS_SIGALG_OID, oid);
+    }
+    if let Some(key_type) = &key_type {
+        params = params.text(OSSL_CAPABILITY_TLS_SIGALG_KEYTYPE, key_type);
+    }
+    // SAFETY: the caller's promise.
+    unsafe { params.call(callback, argument) }
 }
 
 /// Tells libssl of one group; all these parameters are mandatory but the last (`provider-base(7)`, "TLS-GROUP").

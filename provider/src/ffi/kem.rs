@@ -57,7 +57,9 @@ unsafe extern "C" fn encapsulate_init(
 ) -> c_int {
     // SAFETY: as for `initialise`.
     unsafe {
-        initialise("kem_encapsulate_init", operation, key, |key| Ok(KemRole::Encapsulate(key.to_public()?)))
+        initialise("kem_encapsulate_init", operation, key, |key| {
+            Ok(KemRole::Encapsulate(key.to_kem_public()?))
+        })
     }
 }
 
@@ -68,7 +70,9 @@ unsafe extern "C" fn decapsulate_init(
 ) -> c_int {
     // SAFETY: as for `initialise`.
     unsafe {
-        initialise("kem_decapsulate_init", operation, key, |key| Ok(KemRole::Decapsulate(key.to_private()?)))
+        initialise("kem_decapsulate_init", operation, key, |key| {
+            Ok(KemRole::Decapsulate(key.to_kem_private()?))
+        })
     }
 }
 

@@ -3,25 +3,24 @@
 use super::abi::*;
 use super::guard::{guard, null};
 use super::params::{Asked, Built, Given, described, end};
-use super::{borrow, borrow_mut, lend, reclaim, share_provider};
+use super::{algorithm_at, borrow, borrow_mut, lend, reclaim, share_provider};
 use crate::key::{Generation, Key, Parts};
 use crate::problem::Problem;
-use qtls_crypto::{KEM_ALGORITHMS, KemAlgorithm, MlKem, kem_by_name};
+use qtls_crypto::{KeyAlgorithm, MlKem};
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
 use zeroize::Zeroizing;
 
-/// A row's dispatch table; the tables differ in the two functions that are not given a key.
-pub(super) static TABLES: [[Dispatch; 20]; KEM_ALGORITHMS.len()] =
-    [table::<0>(), table::<1>(), table::<2>(), table::<3>(), table::<4>(), table::<5>()];
+/// Each algorithm's dispatch table; the tables differ in the two functions that are not given a key.
+pub(super) static TABLES: [[Dispatch; 21]; KeyAlgorithm::COUNT] = each_algorithm!(table);
 
-const fn table<const ROW: usize>() -> [Dispatch; 20] {
+const fn table<const ALGORITHM: usize>() -> [Dispatch; 21] {
     [
-        dispatch!(OSSL_FUNC_KEYMGMT_NEW, new::<ROW> as fn(*mut c_void) -> *mut c_void),
+        dispatch!(OSSL_FUNC_KEYMGMT_NEW, new::<ALGORITHM> as fn(*mut c_void) -> *mut c_void),
         dispatch!(OSSL_FUNC_KEYMGMT_FREE, free as fn(*mut c_void)),
         dispatch!(
             OSSL_FUNC_KEYMGMT_GEN_INIT,
-            generation_new::<ROW> as fn(*mut c_void, c_int, *const Param) -> *mut c_void
+            generation_new::<ALGORITHM> as fn(*mut c_void, c_int, *const Param) -> *mut c_void
         ),
         dispatch!(
             OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS,
@@ -36,6 +35,7 @@ const fn table<const ROW: usize>() -> [Dispatch; 20] {
             generation_run as fn(*mut c_void, Option<Callback>, *mut c_void) -> *mut c_void
         ),
         dispatch!(OSSL_FUNC_KEYMGMT_GEN_CLEANUP, generation_free as fn(*mut c_void)),
+        dispatch!(OSSL_FUNC_KEYMGMT_LOAD, load as fn(*const c_void, usize) -> *mut c_void),
         dispatch!(OSSL_FUNC_KEYMGMT_GET_PARAMS, get_params as fn(*mut c_void, *mut Param) -> c_int),
         dispatch!(OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, gettable_params as fn(*mut c_void) -> *const Param),
         dispatch!(OSSL_FUNC_KEYMGMT_SET_PARAMS, set_params as fn(*mut c_void, *const Param) -> c_int),
@@ -55,11 +55,13 @@ const fn table<const ROW: usize>() -> [Dispatch; 20] {
     ]
 }
 
-unsafe extern "C" fn new<const ROW: usize>(context: *mut c_void) -> *mut c_void {
+unsafe extern "C" fn new<const ALGORITHM: usize>(context: *mut c_void) -> *mut c_void {
     // SAFETY: libcrypto's promise on `provctx`.
     let Some(provider) = (unsafe { share_provider(context) }) else { return null_mut() };
     let core = provider.clone();
-    guard(Some(&core.core), "keymgmt_new", null_mut(), || Ok(lend(Key::empty(provider, ROW)?)))
+    guard(Some(&core.core), "keymgmt_new", null_mut(), || {
+        Ok(lend(Key::empty(provider, algorithm_at::<ALGORITHM>())?))
+    })
 }
 
 unsafe extern "C" fn free(key: *mut c_void) {
@@ -67,7 +69,7 @@ unsafe extern "C" fn free(key: *mut c_void) {
     unsafe { reclaim::<Key>("keymgmt_free", key) }
 }
 
-unsafe extern "C" fn generation_new<const ROW: usize>(
+unsafe extern "C" fn generation_new<const ALGORITHM: usize>(
     context: *mut c_void,
     selection: c_int,
     params: *const Param,
@@ -77,7 +79,8 @@ unsafe extern "C" fn generation_new<const ROW: usize>(
     let core = provider.clone();
     guard(Some(&core.core), "keymgmt_gen_init", null_mut(), || {
         let key_pair = selection & OSSL_KEYMGMT_SELECT_KEYPAIR != 0;
-        let mut generation = Generation { provider, row: ROW, key_pair, seed: None };
+        let algorithm = algorithm_at::<ALGORITHM>();
+        let mut generation = Generation { provider, algorithm, key_pair, seed: None };
         // SAFETY: libcrypto's promise on arrays of parameters.
         set_generation_params(&mut generation, unsafe { Given::new(params) })?;
         Ok(lend(generation))
@@ -96,14 +99,13 @@ unsafe extern "C" fn generation_set_params(generation: *mut c_void, params: *con
 }
 
 fn set_generation_params(generation: &mut Generation, params: Given<'_>) -> Result<(), Problem> {
-    let algorithm = &KEM_ALGORITHMS[generation.row];
     // libssl sets the group's internal name, which OpenSSL's own hybrids leave empty.
     if let Some(name) = params.text(OSSL_PKEY_PARAM_GROUP_NAME)?.filter(|name| !name.is_empty())
-        && !kem_by_name(name).is_some_and(|named| named == algorithm)
+        && KeyAlgorithm::by_name(name) != Some(generation.algorithm)
     {
         return Err(Problem::argument(format!(
             "{}: the group name '{name}' was asked for, but this key type has only its own",
-            algorithm.name
+            generation.algorithm.name()
         )));
     }
     if let Some(seed) = params.octets(OSSL_PKEY_PARAM_ML_KEM_SEED)? {
@@ -148,11 +150,20 @@ unsafe extern "C" fn get_params(key: *mut c_void, params: *mut Param) -> c_int {
             asked.answer_octets(OSSL_PKEY_PARAM_ENCODED_PUBLIC_KEY, public)?;
             asked.answer_octets(OSSL_PKEY_PARAM_PUB_KEY, public)?;
         }
-        let Strength { bits, category } = Strength::of(key.algorithm());
-        asked.answer_number(OSSL_PKEY_PARAM_BITS, bits)?;
-        asked.answer_number(OSSL_PKEY_PARAM_SECURITY_BITS, key.algorithm().security_bits)?;
-        asked.answer_number(OSSL_PKEY_PARAM_SECURITY_CATEGORY, category)?;
-        asked.answer_number(OSSL_PKEY_PARAM_MAX_SIZE, key.algorithm().ciphertext_bytes() as u32)?;
+        let algorithm = key.algorithm();
+        asked.answer_number(OSSL_PKEY_PARAM_BITS, bits(algorithm))?;
+        asked.answer_number(OSSL_PKEY_PARAM_SECURITY_BITS, algorithm.security_bits())?;
+        asked.answer_number(OSSL_PKEY_PARAM_SECURITY_CATEGORY, algorithm.security_category().into())?;
+        match algorithm {
+            KeyAlgorithm::Kem(row) => {
+                asked.answer_number(OSSL_PKEY_PARAM_MAX_SIZE, row.ciphertext_bytes() as u32)?;
+            }
+            KeyAlgorithm::Signature(row) => {
+                asked.answer_number(OSSL_PKEY_PARAM_MAX_SIZE, row.max_signature_bytes() as u32)?;
+                // Else `openssl req` and its like would sign with SHA-256, which these keys refuse.
+                asked.answer_text(OSSL_PKEY_PARAM_MANDATORY_DIGEST, "")?;
+            }
+        }
         if let Some(seed) = key.seed() {
             asked.answer_octets(OSSL_PKEY_PARAM_ML_KEM_SEED, seed)?;
         }
@@ -165,25 +176,22 @@ unsafe extern "C" fn get_params(key: *mut c_void, params: *mut Param) -> c_int {
     })
 }
 
-/// What OpenSSL 3.5's own implementation states of an ML-KEM size, also inside a hybrid.
-struct Strength {
-    bits: u32,
-    /// NIST's security category.
-    category: u32,
-}
-
-impl Strength {
-    fn of(algorithm: &KemAlgorithm) -> Self {
-        match algorithm.ml_kem {
-            MlKem::MlKem512 => Self { bits: 512, category: 1 },
-            MlKem::MlKem768 => Self { bits: 768, category: 3 },
-            _ => Self { bits: 1024, category: 5 },
-        }
+/// The size that OpenSSL 3.5's own implementation states: ML-KEM's parameter set, also inside a hybrid, or the bits of the
+/// public key.
+fn bits(algorithm: KeyAlgorithm) -> u32 {
+    match algorithm {
+        KeyAlgorithm::Kem(row) => match row.ml_kem {
+            MlKem::MlKem512 => 512,
+            MlKem::MlKem768 => 768,
+            _ => 1024,
+        },
+        KeyAlgorithm::Signature(row) => 8 * row.public_key_bytes() as u32,
     }
 }
 
 unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const Param {
-    static PARAMS: [Param; 9] = [
+    static PARAMS: [Param; 10] = [
+        described(OSSL_PKEY_PARAM_MANDATORY_DIGEST, OSSL_PARAM_UTF8_STRING),
         described(OSSL_PKEY_PARAM_BITS, OSSL_PARAM_INTEGER),
         described(OSSL_PKEY_PARAM_SECURITY_BITS, OSSL_PARAM_INTEGER),
         described(OSSL_PKEY_PARAM_SECURITY_CATEGORY, OSSL_PARAM_INTEGER),
@@ -299,6 +307,20 @@ unsafe extern "C" fn export(
         }
         // SAFETY: libcrypto's callback and its argument belong together.
         Ok(unsafe { params.call(callback, argument) })
+    })
+}
+
+/// Takes over the key that a decoder of ours made: the reference is the place of a pointer to it.
+unsafe extern "C" fn load(reference: *const c_void, size: usize) -> *mut c_void {
+    guard(None, "keymgmt_load", null_mut(), || {
+        if reference.is_null() || size != size_of::<*mut c_void>() {
+            return Err(Problem::argument(
+                "a key can only be loaded by a reference that a decoder of this provider made",
+            ));
+        }
+        // SAFETY: libcrypto hands a decoder's reference to the key management of the same provider; it is the place of a
+        // pointer, which is emptied so that the decoder does not free the key.
+        Ok(unsafe { std::mem::replace(&mut *reference.cast_mut().cast::<*mut c_void>(), null_mut()) })
     })
 }
 

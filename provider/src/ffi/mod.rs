@@ -6,7 +6,7 @@
 
 /// A line of a dispatch table. The function's type is written out and checked by the compiler before it is erased.
 macro_rules! dispatch {
-    ($number:expr, $function:path as fn($($argument:ty),*) $(-> $result:ty)?) => {{
+    ($number:expr, $function:path as fn($($argument:ty),* $(,)?) $(-> $result:ty)?) => {{
         let typed: unsafe extern "C" fn($($argument),*) $(-> $result)? = $function;
         // SAFETY: libcrypto casts it back to the type that belongs to the number before it calls it.
         let function = unsafe {
@@ -16,21 +16,58 @@ macro_rules! dispatch {
     }};
 }
 
+/// An array with what `$table::<N>()` gives for each place of `KeyAlgorithm::all`; the compiler tells where a number is
+/// missing.
+macro_rules! each_algorithm {
+    ($table:ident) => {
+        [
+            $table::<0>(),
+            $table::<1>(),
+            $table::<2>(),
+            $table::<3>(),
+            $table::<4>(),
+            $table::<5>(),
+            $table::<6>(),
+            $table::<7>(),
+            $table::<8>(),
+            $table::<9>(),
+            $table::<10>(),
+            $table::<11>(),
+            $table::<12>(),
+            $table::<13>(),
+        ]
+    };
+}
+
 pub mod abi;
 pub(crate) mod algorithms;
 pub(crate) mod core;
+mod decoder;
+mod encoder;
 mod entry;
 mod guard;
 mod kem;
 mod keymgmt;
 mod params;
+mod signature;
 #[cfg(test)]
 mod tests;
 
 pub use entry::OSSL_provider_init;
 
 use crate::problem::Problem;
+use qtls_crypto::{KEM_ALGORITHMS, KeyAlgorithm, SIGNATURE_ALGORITHMS};
 use std::sync::Arc;
+
+/// The algorithm at a place of [`KeyAlgorithm::all`], known when this is compiled.
+fn algorithm_at<const ALGORITHM: usize>() -> KeyAlgorithm {
+    const { assert!(ALGORITHM < KeyAlgorithm::COUNT) };
+    if ALGORITHM < KEM_ALGORITHMS.len() {
+        KeyAlgorithm::Kem(&KEM_ALGORITHMS[ALGORITHM])
+    } else {
+        KeyAlgorithm::Signature(&SIGNATURE_ALGORITHMS[ALGORITHM - KEM_ALGORITHMS.len()])
+    }
+}
 
 /// Hands an object to libcrypto; it comes back through [`borrow`] and, at last, [`reclaim`].
 fn lend<T>(object: T) -> *mut std::ffi::c_void {

@@ -44,6 +44,24 @@ impl<'a> Given<'a> {
         Ok(Some(unsafe { std::slice::from_raw_parts(param.data.cast(), param.data_size) }))
     }
 
+    /// Whether a number is not zero, where the parameter is there.
+    pub(super) fn flag(self, name: &CStr) -> Result<Option<bool>, Problem> {
+        let Some(param) = self.find(name) else { return Ok(None) };
+        let is_number =
+            [OSSL_PARAM_INTEGER, OSSL_PARAM_UNSIGNED_INTEGER].contains(&(param.data_type as c_int));
+        if !is_number || param.data.is_null() || !matches!(param.data_size, 1..=8) {
+            return Err(wrong_type(name, "an integer"));
+        }
+        // SAFETY: an integer's data has `data_size` bytes.
+        let bytes = unsafe { std::slice::from_raw_parts(param.data.cast::<u8>(), param.data_size) };
+        Ok(Some(bytes.iter().any(|byte| *byte != 0)))
+    }
+
+    /// Whether the parameter is there and carries nothing, as a null cipher name does.
+    pub(super) fn is_void(self, name: &CStr) -> bool {
+        self.find(name).is_some_and(|param| param.data.is_null())
+    }
+
     /// The text of a UTF-8 string, where the parameter is there.
     pub(super) fn text(self, name: &CStr) -> Result<Option<&'a str>, Problem> {
         let Some(param) = self.find(name) else { return Ok(None) };
@@ -172,6 +190,11 @@ impl<'a, const ROOM: usize> Built<'a, ROOM> {
 
     pub(super) fn signed(self, name: &'static CStr, value: &'a c_int) -> Self {
         self.push(name, OSSL_PARAM_INTEGER, std::ptr::from_ref(value).cast(), size_of::<c_int>())
+    }
+
+    /// The place of a pointer to an object that the callback may take away, leaving null.
+    pub(super) fn reference(self, name: &'static CStr, place: &'a mut *mut c_void) -> Self {
+        self.push(name, OSSL_PARAM_OCTET_STRING, std::ptr::from_mut(place).cast(), size_of::<*mut c_void>())
     }
 
     fn push(mut self, name: &'static CStr, data_type: c_int, data: *const c_void, data_size: usize) -> Self {
