@@ -96,7 +96,7 @@ fn encrypt_with(
     pkcs8: &[u8],
     passphrase: &[u8],
     cipher: PbesCipher,
-    salt: &[u8; SALT_BYTES],
+    salt: &[u8],
     vector: &[u8; BLOCK_BYTES],
 ) -> Result<Vec<u8>, Error> {
     let mut key = Zeroizing::new([0; 32]);
@@ -140,4 +140,68 @@ fn encrypt_blocks<'a, C: BlockModeEncrypt + KeyIvInit>(
         .ok()
         .and_then(|cipher| cipher.encrypt_padded::<Pkcs7>(buffer, length).ok())
         .ok_or(Error::Backend("AES-CBC"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_that_of_openssl_byte_for_byte() {
+        // openssl genpkey -algorithm ed25519 -outform DER, then for each cipher
+        // openssl pkcs8 -topk8 -v2 … -iter 600000 -passout 'pass:correct horse' -outform DER, OpenSSL 3.0.19.
+        const PLAIN: &str = "302e020100300506032b657004220420ab56e182548483297e0cc0d7841ff729bc61b40f431a87e99223ce20be96\
+                             6d83";
+        const ENCRYPTED: [&str; 3] = [
+            "30819c305806092a864886f70d01050d304b302a06092a864886f70d01050c301d0408e0c1fc779b984e2d020309\
+             27c0300c06082a864886f70d02090500301d06096086480165030401020410b48ccbd2adb4756f861d69990b8698\
+             ed0440a0958296588b40cb824ab411ed42d2c044e481c8313e97770c62b033629dd52420df301e8be0391386441c\
+             8af5a84bdd41d6454965a6b22fed2f7c6f96ea8d0f",
+            "30819c305806092a864886f70d01050d304b302a06092a864886f70d01050c301d04081763a2f4e559090f020309\
+             27c0300c06082a864886f70d02090500301d0609608648016503040116041081d59d9deba9a6fefa9d9dc8a5e6f1\
+             870440a7c35e2f8446cf4a6a2b200885ede08a19faf12db0b8eb9b67a88d898f0d578a390356a82920fe2b70d9d2\
+             6fbeb4dca27f09eae7367c27ccf3b7b243600f097a",
+            "30819c305806092a864886f70d01050d304b302a06092a864886f70d01050c301d04081cc438daeeb21b7d020309\
+             27c0300c06082a864886f70d02090500301d060960864801650304012a0410c1719485e18459230a26da55a59664\
+             740440cf018d6fbaad6a64678893004814be9d7f3de5fec4c209edafce2d9cdb70d934fc852ac1f247c96673a61c\
+             3102e5a0b665a2635c5466f2b79e3d93e8a43e85ef",
+        ];
+        let plain = hex::decode(PLAIN).unwrap();
+        for (cipher, encrypted) in PbesCipher::ALL.into_iter().zip(ENCRYPTED) {
+            let encrypted = hex::decode(encrypted).unwrap();
+            // Where asn1parse shows them; OpenSSL 3.0 takes a salt of 8 bytes.
+            let salt = &encrypted[35..43];
+            let vector = encrypted[77..][..BLOCK_BYTES].try_into().unwrap();
+            assert_eq!(encrypt_with(&plain, b"correct horse", cipher, salt, vector), Ok(encrypted));
+        }
+    }
+
+    #[test]
+    fn each_encryption_has_a_salt_and_a_vector_of_its_own() {
+        let encrypt = || encrypt_pkcs8(&[1; 32], b"", PbesCipher::Aes256Cbc).unwrap();
+        let (one, other) = (encrypt(), encrypt());
+        assert_eq!(one.len(), other.len());
+        // 16 bytes of salt, then 16 of the vector.
+        assert_ne!(one[35..51], other[35..51]);
+        assert_ne!(one[85..101], other[85..101]);
+    }
+
+    #[test]
+    fn a_cipher_is_found_by_the_names_of_openssl_in_any_case() {
+        for (name, cipher) in [
+            ("AES-128-CBC", PbesCipher::Aes128Cbc),
+            ("aes128", PbesCipher::Aes128Cbc),
+            ("aes-192-cbc", PbesCipher::Aes192Cbc),
+            ("2.16.840.1.101.3.4.1.22", PbesCipher::Aes192Cbc),
+            ("AES256", PbesCipher::Aes256Cbc),
+            ("Aes-256-Cbc", PbesCipher::Aes256Cbc),
+        ] {
+            assert_eq!(PbesCipher::by_name(name), Some(cipher), "{name}");
+        }
+        for name in ["", "AES", "AES-256-GCM", "DES-EDE3-CBC", "2.16.840.1.101.3.4.1.4"] {
+            assert_eq!(PbesCipher::by_name(name), None, "{name}");
+        }
+        let error = Error::CipherUnknown.to_string();
+        assert!(PbesCipher::ALL.iter().all(|cipher| error.contains(cipher.name())), "{error}");
+    }
 }
