@@ -175,6 +175,10 @@ impl Provider {
     /// # Errors
     /// OpenSSL refused.
     pub(crate) fn register_objects(&self) -> Result<(), Problem> {
+        // libcrypto has one table of objects for the whole process. OpenSSL 3.0 changes it without a lock, and later versions
+        // refuse whoever loses the race between looking and adding.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock();
         let digest = if self.registers_digest() { "SHA512" } else { "" };
         for row in &KEM_ALGORITHMS {
             if let Some(oid) = row.oid {
