@@ -136,8 +136,8 @@ unsafe extern "C" fn digest_sign_init(
     // SAFETY: as for `sign_init`; the digest's name is a C string or null.
     unsafe {
         on("signature_digest_sign_init", operation, |operation| {
-            operation.accept_digest(text(digest)?)?;
             operation.begin_signing(borrow(key))?;
+            operation.accept_digest(text(digest)?)?;
             apply(Given::new(params), operation)
         })
     }
@@ -152,8 +152,8 @@ unsafe extern "C" fn digest_verify_init(
     // SAFETY: as for `digest_sign_init`.
     unsafe {
         on("signature_digest_verify_init", operation, |operation| {
-            operation.accept_digest(text(digest)?)?;
             operation.begin_verifying(borrow(key))?;
+            operation.accept_digest(text(digest)?)?;
             apply(Given::new(params), operation)
         })
     }
