@@ -301,6 +301,13 @@ unsafe extern "C" fn settable_params(_operation: *mut c_void, _context: *mut c_v
 
 /// Takes over what the parameters set.
 fn apply(given: Given<'_>, operation: &mut SignatureOperation) -> Result<(), Problem> {
+    // Who sets it will hand over a hash where the message belongs: `EVP_SignFinal`, and by it CMS without signed attributes.
+    if let Some(digest) = given.text(OSSL_SIGNATURE_PARAM_DIGEST)?.filter(|name| !name.is_empty()) {
+        return Err(Problem::argument(format!(
+            "the {digest} hash of a message was to be signed or verified, but ML-DSA and composite keys take the message \
+             itself (`openssl cms -sign`: without -noattr)"
+        )));
+    }
     if let Some(signature) = given.octets(OSSL_SIGNATURE_PARAM_SIGNATURE)? {
         operation.set_signature(signature);
     }
