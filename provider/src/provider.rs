@@ -26,6 +26,9 @@ const PROVIDERS_WITHOUT_KEYS: [&str; 3] = ["base", "legacy", "null"];
 /// its signatures.
 const FIRST_WITH_SIGNATURE_SCHEMES: (u32, u32) = (3, 2);
 
+/// The first whose CMS knows signatures without a digest.
+const FIRST_WITH_CMS_WITHOUT_DIGEST: (u32, u32) = (3, 5);
+
 /// One loaded provider, in one library context.
 pub(crate) struct Provider {
     pub(crate) core: Core,
@@ -168,6 +171,11 @@ impl Provider {
     /// Whether signatures are registered with a digest that they do not have (see `SignatureOperation::accept_digest`).
     pub(crate) fn registers_digest(&self) -> bool {
         self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES
+    }
+
+    /// Whether libcrypto names digests to signatures that have none (see `SignatureOperation::accept_digest`).
+    pub(crate) fn hears_needless_digests(&self) -> bool {
+        self.core.openssl_release() < FIRST_WITH_CMS_WITHOUT_DIGEST
     }
 
     /// Makes the object identifiers known that libcrypto lacks: without them no file and no certificate is recognised.
