@@ -372,7 +372,7 @@ fn names(groups: &[&KemAlgorithm]) -> String {
 }
 
 /// The name that OpenSSL 3.5 has for an object identifier in short, `id-ml-dsa-65`; a composite has one name.
-fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
+pub(crate) fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
     openssl_names.split(':').find(|name| name.starts_with("id-")).unwrap_or(name)
 }
 
