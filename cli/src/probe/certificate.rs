@@ -1,12 +1,12 @@
 //! A certificate described for a person: names, key and signature algorithm (post-quantum ones by name), validity.
 
 use rustls::pki_types::CertificateDer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use x509_parser::prelude::*;
 use x509_parser::public_key::PublicKey;
 
 /// What a report says about one certificate of the chain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Certificate {
     /// Subject, as `CN=…, O=…`.
     pub subject: String,

@@ -174,8 +174,19 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key), certificate }
     }
 
+    /// One whose certificate is elsewhere.
+    pub(crate) fn of(issuer: Issuer<'static, KeyPair>) -> Self {
+        let folder = TempDir::new().unwrap();
+        Self { certificate: folder.path().join("none.pem"), folder, issuer }
+    }
+
     pub(crate) fn certificate(&self) -> &str {
         text(&self.certificate)
+    }
+
+    /// The certificate of these parameters for a key, PEM.
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> String {
+        params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
     /// Issues a certificate for these names; `change` sees its parameters first.
