@@ -267,8 +267,11 @@ pub(super) struct Finding {
     pub(super) id: &'static str,
     pub(super) title: &'static str,
     pub(super) status: Status,
-    /// What was found, one line each.
+    /// What was found, one line each, the worst first.
     pub(super) found: Vec<String>,
+    /// How grave each of these lines is.
+    #[serde(skip)]
+    pub(super) gravity: Vec<Status>,
     /// What to do, one line each.
     pub(super) mend: Vec<String>,
 }
@@ -284,6 +287,7 @@ impl Findings {
             title: check.title,
             status: Status::Skipped,
             found: Vec::new(),
+            gravity: Vec::new(),
             mend: Vec::new(),
         };
         Self(CHECKS.iter().map(blank).collect())
@@ -296,10 +300,15 @@ impl Findings {
         if finding.status == Status::Skipped {
             // A reason to skip is void once something was found.
             finding.found.clear();
+            finding.gravity.clear();
         }
-        // The worst comes first.
-        let at = if status > finding.status { 0 } else { finding.found.len() };
-        finding.found.insert(at, found.into());
+        let found = found.into();
+        // Several servers may use one file.
+        if !finding.found.contains(&found) {
+            let at = finding.gravity.partition_point(|known| *known >= status);
+            finding.found.insert(at, found);
+            finding.gravity.insert(at, status);
+        }
         finding.status = finding.status.max(status);
         for line in mend {
             if !finding.mend.contains(line) {
@@ -334,6 +343,7 @@ impl Findings {
     pub(super) fn skip_rest(&mut self, reason: &str) {
         for finding in self.0.iter_mut().filter(|finding| finding.found.is_empty()) {
             finding.found.push(reason.to_owned());
+            finding.gravity.push(Status::Skipped);
         }
     }
 
@@ -409,11 +419,13 @@ mod tests {
         findings.skip("mode", "no mode was asked for");
         findings.fail("mode", "wrong", "mend it");
         findings.ok("mode", "right");
+        findings.warn("mode", "odd", "look at it");
+        findings.ok("mode", "right");
         findings.skip("mode", "late");
         let finding = findings.all().iter().find(|finding| finding.id == "mode").unwrap();
         assert_eq!(finding.status, Status::Fail);
-        assert_eq!(finding.found, ["wrong", "right"]);
-        assert_eq!(finding.mend, ["mend it"]);
+        assert_eq!(finding.found, ["wrong", "odd", "right"]);
+        assert_eq!(finding.mend, ["mend it", "look at it"]);
     }
 
     #[test]

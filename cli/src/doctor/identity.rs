@@ -131,7 +131,8 @@ pub(super) fn examine_identity(openssl: &OpenSsl, identity: &Identity, report: &
         && set_up_server(openssl, &server, &identity.profile).is_empty()
     {
         step(&format!("handshakes with the certificates of {}", identity.label));
-        capable = report.ml_dsa.then(|| shown(openssl, &server, report, &capable_schemes(openssl)));
+        let capable_schemes = [&report.ml_dsa.join(":"), CLASSICAL_SCHEMES].join(":");
+        capable = (!report.ml_dsa.is_empty()).then(|| shown(openssl, &server, report, &capable_schemes));
         classical = Some(shown(openssl, &server, report, CLASSICAL_SCHEMES));
     }
     let authorities = authorities
@@ -217,17 +218,6 @@ fn system_roots() -> &'static BTreeMap<String, Vec<CertificateDer<'static>>> {
         roots
     });
     &ROOTS
-}
-
-/// Every ML-DSA scheme that this libssl has, then the classical ones.
-fn capable_schemes(openssl: &OpenSsl) -> String {
-    let names =
-        qtls_crypto::SIGNATURE_ALGORITHMS.iter().filter_map(|algorithm| Some(algorithm.tls_scheme?.name));
-    let taken = names
-        .filter(|name| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name)));
-    let mut schemes: Vec<&str> = taken.collect();
-    schemes.push(CLASSICAL_SCHEMES);
-    schemes.join(":")
 }
 
 fn shown(openssl: &OpenSsl, server: &Context<'_>, report: &Report, schemes: &str) -> Shown {

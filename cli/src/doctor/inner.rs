@@ -90,7 +90,8 @@ pub(super) struct Report {
     pub(super) providers: Vec<ProviderFacts>,
     pub(super) groups: Vec<GroupFacts>,
     pub(super) lists: Vec<ListFacts>,
-    pub(super) ml_dsa: bool,
+    /// The schemes of ML-DSA that libssl knows.
+    pub(super) ml_dsa: Vec<String>,
     pub(super) profiles: Vec<ProfileFacts>,
     pub(super) identities: Vec<IdentityFacts>,
     /// What a client of this libssl would send: groups offered, groups with a share.
@@ -370,7 +371,11 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
         .collect();
 
     step("asking for ML-DSA");
-    report.ml_dsa = openssl.lenient_context().is_some_and(|context| context.set_signature_schemes("mldsa65"));
+    report.ml_dsa = qtls_crypto::SIGNATURE_ALGORITHMS
+        .iter()
+        .filter_map(|algorithm| Some(algorithm.tls_scheme?.name.to_owned()))
+        .filter(|name| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name)))
+        .collect();
     openssl.take_errors();
 
     step("making a client's first message");

@@ -164,7 +164,8 @@ impl Judge<'_> {
         // A client's certificate most likely has a key of its authority's strength.
         let signers = authorities.filter_map(|certificate| {
             let algorithm = qtls_crypto::signature_by_name(&certificate.key)?;
-            let key = if has_provider_signatures(report) { algorithm.ml_dsa.public_key_bytes() } else { 0 };
+            // Without the schemes of ML-DSA a client's own key is a classical one, of a hundred bytes at most.
+            let key = if report.ml_dsa.is_empty() { 100 } else { algorithm.ml_dsa.public_key_bytes() };
             Some((&certificate.key, key + algorithm.max_signature_bytes() + REST_OF_A_SESSION))
         });
         let Some((signer, bytes)) = signers.max_by_key(|(_, bytes)| *bytes) else {
@@ -265,7 +266,10 @@ impl Judge<'_> {
         if version < FIRST_WITH_PROVIDER_SIGNATURES || version >= FIRST_WITH_ML_KEM {
             findings.ok(
                 id,
-                format!("{} has not this defect, which came with 3.2 and is gone in 3.5", report.version),
+                format!(
+                    "{} does not have this defect, which came with 3.2 and is gone in 3.5",
+                    report.version
+                ),
             );
             return;
         }
@@ -420,9 +424,11 @@ fn validity(file: &Path, certificate: &Certificate, findings: &mut Findings) {
 /// Who can make something of the certificates?
 fn clients(facts: &IdentityFacts, findings: &mut Findings) {
     let id = "certificate-clients";
-    let keys: Vec<&str> = facts.pairs.iter().filter_map(leaf_key).collect();
+    // What is refused is shown to nobody, and told elsewhere.
+    let usable = facts.pairs.iter().filter(|pair| pair.refusals.is_empty());
+    let keys: Vec<&str> = usable.filter_map(leaf_key).collect();
     let label = &facts.identity.label;
-    if facts.identity.side == Side::Client || keys.is_empty() {
+    if facts.identity.side == Side::Client || facts.identity.placeholders || keys.is_empty() {
         return;
     }
     let (modern, classical): (Vec<&str>, Vec<&str>) = keys.iter().copied().partition(|key| is_ml_dsa(key));

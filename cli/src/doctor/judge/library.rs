@@ -253,11 +253,11 @@ impl Judge<'_> {
                     "use OpenSSL 3.2 or newer (Debian 13 has 3.5), or keep classical certificates: the key exchange does \
                      not depend on them",
                 );
-            } else if !report.ml_dsa {
+            } else if report.ml_dsa.is_empty() {
                 findings.fail(
                     "openssl-version",
-                    "libssl does not know the signature scheme mldsa65: no active provider offers it",
-                    "activate a provider with ML-DSA, or use OpenSSL 3.5 or newer",
+                    "libssl knows none of the signature schemes mldsa44, mldsa65 and mldsa87: no active provider offers them",
+                    "activate a provider with ML-DSA (and without `signatures = none`), or use OpenSSL 3.5 or newer",
                 );
             } else {
                 findings.ok("openssl-version", "ML-DSA signatures are there");

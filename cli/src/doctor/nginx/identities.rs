@@ -32,6 +32,8 @@ pub(in super::super) struct Identity {
     pub(in super::super) authorities: Vec<PathBuf>,
     /// What nginx finds out only when it runs, or asks somebody else for: variables, engines, stores.
     pub(in super::super) elsewhere: Vec<String>,
+    /// Whether the files only stand in for what Lua chooses (OpenResty, APISIX).
+    pub(in super::super) placeholders: bool,
     /// Whether `ssl_verify_client` asks for a certificate.
     pub(in super::super) verifies_clients: bool,
     /// Whether `ssl_session_tickets` is on, its default.
@@ -59,6 +61,7 @@ pub(super) struct Named {
     trusted_authority: Option<String>,
     verify_client: Option<String>,
     tickets: Option<String>,
+    by_lua: Option<String>,
     /// Where the certificates, or else the authorities, are named.
     place: String,
 }
@@ -94,6 +97,8 @@ impl Named {
         ] {
             *field = texts(name).pop().or_else(|| field.take());
         }
+        let lua = block.iter().find(|directive| directive.words[0].starts_with("ssl_certificate_by_lua"));
+        named.by_lua = lua.map(|directive| directive.words[0].clone()).or(named.by_lua);
         let keys = texts("ssl_certificate_key");
         if !keys.is_empty() {
             named.keys = keys;
@@ -103,7 +108,7 @@ impl Named {
 
     /// None when it names no file.
     fn identity(&self, label: String, side: Side, profile: Profile, directory: &Path) -> Option<Identity> {
-        let mut elsewhere = Vec::new();
+        let mut elsewhere: Vec<String> = self.by_lua.iter().cloned().collect();
         let mut pairs = Vec::new();
         for (certificate, key) in self.certificates.iter().zip(&self.keys) {
             match (file(certificate, directory), file(key, directory)) {
@@ -124,6 +129,7 @@ impl Named {
                 passwords: self.passwords.as_ref().and_then(|text| file(text, directory)),
                 authorities,
                 elsewhere,
+                placeholders: self.by_lua.is_some(),
                 verifies_clients,
                 tickets: self.tickets.as_ref().is_none_or(|value| value != "off"),
                 profile,
@@ -189,5 +195,84 @@ fn add_upstreams(
     }
     for inner in block.iter().filter(|directive| !directive.block.is_empty()) {
         add_upstreams(&inner.block, &named, directory, add);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Build, read_settings};
+    use super::*;
+
+    fn identities_of(text: &str) -> Vec<Identity> {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("nginx.conf");
+        std::fs::write(&file, text).unwrap();
+        let build =
+            Build::parse("nginx version: nginx/1.26.0\nconfigure arguments: --prefix=/etc/nginx\n").unwrap();
+        let mut found = read_settings(&file, &build).unwrap().identities;
+        // What is relative is so to the file.
+        for pair in found.iter_mut().flat_map(|identity| &mut identity.pairs) {
+            for path in [&mut pair.certificate, &mut pair.key] {
+                if let Ok(relative) = path.strip_prefix(directory.path()) {
+                    *path = relative.to_owned();
+                }
+            }
+        }
+        found
+    }
+
+    fn pairs(identity: &Identity) -> Vec<(&str, &str)> {
+        identity
+            .pairs
+            .iter()
+            .map(|pair| (pair.certificate.to_str().unwrap(), pair.key.to_str().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn a_server_inherits_certificates_as_a_whole_and_pairs_them_in_order() {
+        let found = identities_of(
+            "http { ssl_certificate a.pem; ssl_certificate_key /k/a.key; ssl_verify_client optional;\n\
+             server { listen 443 ssl; server_name one; }\n\
+             server { listen 443 ssl; server_name two; ssl_certificate b.pem; ssl_certificate c.pem;\n\
+             ssl_certificate_key b.key; ssl_certificate_key c.key; ssl_session_tickets off; }\n\
+             server { listen 80; ssl_certificate unused.pem; ssl_certificate_key unused.key; }\n\
+             server { listen 443 ssl; server_name like-one; } }",
+        );
+        let [one, two] = &found[..] else { panic!("{found:#?}") };
+        assert_eq!(pairs(one), [("a.pem", "/k/a.key")]);
+        assert!(one.label.starts_with("server one (") && one.verifies_clients && one.tickets);
+        assert_eq!(pairs(two), [("b.pem", "b.key"), ("c.pem", "c.key")]);
+        assert!(two.verifies_clients && !two.tickets);
+    }
+
+    #[test]
+    fn what_is_no_file_is_named_and_not_looked_for() {
+        let found = identities_of(
+            "http { server { listen 443 ssl; ssl_certificate $name.pem; ssl_certificate_key $name.key; }\n\
+             server { listen 444 ssl; ssl_certificate a.pem; ssl_certificate_key engine:pkcs11:x; }\n\
+             server { listen 445 ssl; ssl_certificate a.pem; ssl_certificate_key a.key;\n\
+             ssl_certificate_by_lua_block { choose() } } }",
+        );
+        let elsewhere: Vec<&str> =
+            found.iter().flat_map(|identity| &identity.elsewhere).map(String::as_str).collect();
+        assert_eq!(elsewhere, ["$name.pem", "engine:pkcs11:x", "ssl_certificate_by_lua_block"]);
+        assert_eq!(
+            found.iter().map(|identity| identity.placeholders).collect::<Vec<_>>(),
+            [false, false, true]
+        );
+    }
+
+    #[test]
+    fn certificates_for_upstreams_are_found_where_they_are_set() {
+        let found = identities_of(
+            "http { proxy_ssl_certificate outer.pem; proxy_ssl_certificate_key outer.key;\n\
+             server { location / { grpc_ssl_certificate g.pem; grpc_ssl_certificate_key g.key;\n\
+             if ($x) { proxy_ssl_certificate inner.pem; proxy_ssl_certificate_key inner.key; } } } }",
+        );
+        let named: Vec<_> = found.iter().map(|identity| (identity.side, pairs(identity))).collect();
+        let expected = ["outer", "inner", "g"].map(|name| format!("{name}.pem"));
+        assert_eq!(named.iter().map(|(_, pairs)| pairs[0].0).collect::<Vec<_>>(), expected);
+        assert!(named.iter().all(|(side, _)| *side == Side::Client));
     }
 }
