@@ -137,6 +137,8 @@ functions! {
     X509_check_private_key(*const c_void, *const c_void) -> c_int;
     X509_free(Opaque);
     i2d_X509(*const c_void, *mut *mut u8) -> c_int;
+    d2i_X509(*mut Opaque, *mut *const u8, c_long) -> Opaque;
+    X509_get0_pubkey(*const c_void) -> Opaque;
     EVP_PKEY_free(Opaque);
     TLS_method() -> *const c_void;
     SSL_CTX_new(*const c_void) -> Opaque;
@@ -574,8 +576,10 @@ impl OpenSsl {
                 while !(*parameter).key.is_null() {
                     let OsslParam { key, data_type, data, data_size, .. } = *parameter;
                     if CStr::from_ptr(key) == c"tls-sigalg-name" && data_type == param_type::UTF8_STRING {
+                        // Some providers count the terminating zero, some do not.
                         let bytes = std::slice::from_raw_parts(data.cast::<u8>(), data_size);
-                        (*list.cast::<Vec<String>>()).push(String::from_utf8_lossy(bytes).into_owned());
+                        let text = String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+                        (*list.cast::<Vec<String>>()).push(text);
                     }
                     parameter = parameter.add(1);
                 }
@@ -654,6 +658,23 @@ impl OpenSsl {
     fn memory(&self) -> Opaque {
         // SAFETY: BIO_s_mem gives a static object; the new BIO is owned by the caller.
         unsafe { (self.functions.BIO_new)((self.functions.BIO_s_mem)()) }
+    }
+
+    /// Why libcrypto makes nothing of the public key of a certificate in DER; none when it does.
+    pub(crate) fn public_key_problem(&self, certificate: &[u8]) -> Option<Vec<String>> {
+        self.take_errors();
+        let mut start = certificate.as_ptr();
+        let length = c_long::try_from(certificate.len()).unwrap_or(0);
+        // SAFETY: reads `length` bytes at most from `start`, which it moves; the key belongs to the certificate, which is
+        // freed here.
+        let understood = unsafe {
+            let parsed = (self.functions.d2i_X509)(null_mut(), &raw mut start, length);
+            let key = if parsed.is_null() { null_mut() } else { (self.functions.X509_get0_pubkey)(parsed) };
+            (self.functions.X509_free)(parsed);
+            !key.is_null()
+        };
+        let errors = self.take_errors();
+        (!understood).then_some(errors)
     }
 
     /// A BIO that reads `bytes`, which have to outlive it.

@@ -712,6 +712,9 @@ fn wrong_options_are_named_with_what_is_allowed() {
         "`selftest`",
         "did you mean `self-test`?",
     );
+    let known = place.wrong("qtls.so\nactivate = 1", "qtls.so\nactivate = 1\nsignatures = mldsa65:mldsa87");
+    let outcome = Doctor::of("openssl").conf(&known).run();
+    outcome.says("provider-options", "ok", "every option of [qtls_sect] is known", "");
     let strange = place.wrong("qtls.so\nactivate = 1", "qtls.so\nactivate = 1\ncolour = red");
     Doctor::of("openssl").conf(&strange).run().says(
         "provider-options",

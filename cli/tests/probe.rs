@@ -230,7 +230,7 @@ fn a_server_with_two_certificates_is_asked_as_both_kinds_of_client() {
     for part in [
         "mldsa65 (post-quantum)",
         "ML-DSA-65 (post-quantum)",
-        "a client gets the ECDSA P-256 certificate, signed with ecdsa_secp256r1_sha256",
+        "a client without ML-DSA gets the ECDSA P-256 certificate, signed with ecdsa_secp256r1_sha256",
     ] {
         assert!(text.contains(part), "{part} is missing in\n{text}");
     }

@@ -31,11 +31,19 @@ pub(super) struct IdentityFacts {
     /// As [`Identity::pairs`], those that could be read.
     pub(super) pairs: Vec<PairFacts>,
     /// The certificates of the CA files, by file.
-    pub(super) authorities: Vec<(PathBuf, Result<Vec<Certificate>, String>)>,
+    pub(super) authorities: Vec<(PathBuf, Result<Vec<Authority>, String>)>,
     /// What a client that knows ML-DSA gets; none where none could be tried.
     pub(super) capable: Option<Shown>,
     /// What a client that does not gets.
     pub(super) classical: Option<Shown>,
+}
+
+/// An authority for peers' certificates.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Authority {
+    pub(super) certificate: Certificate,
+    /// Why libcrypto can make nothing of its key.
+    pub(super) key_problem: Option<Vec<String>>,
 }
 
 /// Whether a file can be read.
@@ -44,6 +52,8 @@ pub(super) struct FileFacts {
     pub(super) path: PathBuf,
     /// Why not.
     pub(super) error: Option<String>,
+    /// Whether it is there and not for this user.
+    pub(super) denied: bool,
     /// A private key that everybody can read.
     pub(super) exposed: bool,
 }
@@ -135,9 +145,17 @@ pub(super) fn examine_identity(openssl: &OpenSsl, identity: &Identity, report: &
         capable = (!report.ml_dsa.is_empty()).then(|| shown(openssl, &server, report, &capable_schemes));
         classical = Some(shown(openssl, &server, report, CLASSICAL_SCHEMES));
     }
+    step(&format!("asking for the keys of the authorities of {}", identity.label));
+    let authority = |der: &CertificateDer<'_>| {
+        let key_problem = openssl.public_key_problem(der);
+        Certificate::describe(der).map(|certificate| Authority { certificate, key_problem })
+    };
     let authorities = authorities
         .iter()
-        .map(|(path, found)| (path.clone(), found.clone().and_then(|found| describe(&found))))
+        .map(|(path, found)| {
+            let found = found.as_ref().map_err(Clone::clone);
+            (path.clone(), found.and_then(|found| found.iter().map(authority).collect()))
+        })
         .collect();
     IdentityFacts { identity: identity.clone(), files: files.0, pairs, authorities, capable, classical }
 }
@@ -154,6 +172,7 @@ impl Files {
         let facts = FileFacts {
             path: path.to_path_buf(),
             error: read.as_ref().err().map(ToString::to_string),
+            denied: read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied),
             exposed: secret && mode & READABLE_BY_ALL != 0,
         };
         if !self.0.iter().any(|known| known.path == path && known.exposed == facts.exposed) {

@@ -132,10 +132,10 @@ fn curve_name(oid: &str) -> String {
 
 const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
 
-/// Whether a key or signature algorithm is one of NIST's post-quantum signatures (2.16.840.1.101.3.4.3.17 to 35) or KEMs
+/// Whether a key or signature algorithm is one of NIST's post-quantum signatures (2.16.840.1.101.3.4.3.17 to 46, with those that hash first) or KEMs
 /// (….4.1 to 3), or a composite of one (sources as for [`algorithm_name`]).
 pub fn is_post_quantum(oid: &str) -> bool {
-    [("2.16.840.1.101.3.4.3.", 17..=35), ("2.16.840.1.101.3.4.4.", 1..=3), ("1.3.6.1.5.5.7.6.", 37..=54)]
+    [("2.16.840.1.101.3.4.3.", 17..=46), ("2.16.840.1.101.3.4.4.", 1..=3), ("1.3.6.1.5.5.7.6.", 37..=54)]
         .into_iter()
         .any(|(arc, range)| {
             oid.strip_prefix(arc)

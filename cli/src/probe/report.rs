@@ -267,7 +267,7 @@ impl Report {
             row("certificate", paint(BAD, problem));
         }
         if let Some(client) = &self.classical_client {
-            row("without", without_ml_dsa(client));
+            row("others", without_ml_dsa(client));
         }
     }
 }
@@ -280,16 +280,16 @@ fn marked(algorithm: &str, post_quantum: bool) -> String {
 /// What a client gets that does not know ML-DSA, browsers first.
 fn without_ml_dsa(client: &ClassicalClient) -> String {
     match (&client.refused, &client.certificate) {
-        (Some(reason), _) => paint(WARN, format!("ML-DSA a client is turned away: {reason}")),
+        (Some(reason), _) => paint(WARN, format!("a client without ML-DSA is turned away: {reason}")),
         (None, Some(Certificate { key, .. })) => format!(
-            "ML-DSA a client gets the {key} certificate{}",
+            "a client without ML-DSA gets the {key} certificate{}",
             client
                 .signature_scheme
                 .as_ref()
                 .map(|scheme| format!(", signed with {scheme}"))
                 .unwrap_or_default()
         ),
-        (None, None) => "ML-DSA a client gets a certificate that cannot be read".to_owned(),
+        (None, None) => "a client without ML-DSA gets a certificate that cannot be read".to_owned(),
     }
 }
 

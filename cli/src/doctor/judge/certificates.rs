@@ -7,7 +7,7 @@ use qtls_cli::probe::certificate::Certificate;
 
 use super::super::Requirement;
 use super::super::checks::Findings;
-use super::super::identity::{ChainEnd, IdentityFacts, PairFacts, Shown};
+use super::super::identity::{Authority, ChainEnd, IdentityFacts, PairFacts, Shown};
 use super::super::inner::Report;
 use super::super::nginx::Side;
 use super::super::permissions::user_name;
@@ -43,8 +43,11 @@ impl Judge<'_> {
             }
             for (file, found) in &facts.authorities {
                 match found {
-                    Ok(certificates) => {
-                        certificates.iter().for_each(|certificate| validity(file, certificate, findings));
+                    Ok(authorities) => {
+                        for authority in authorities {
+                            authority_key(file, authority, findings);
+                            validity(file, &authority.certificate, findings);
+                        }
                     }
                     Err(error) => findings.fail(
                         "certificate-files",
@@ -67,7 +70,7 @@ impl Judge<'_> {
             let path = file.path.display();
             match &file.error {
                 // nginx is started by root as a rule, whoever runs doctor.
-                Some(error) if error.contains("denied") && self.is_anybody() => findings.warn(
+                Some(error) if file.denied && self.is_anybody() => findings.warn(
                     id,
                     format!("{path} can't be read by {user}: {error}"),
                     "run doctor as root, or name the service by --unit or --pid, to see what the service sees",
@@ -162,7 +165,7 @@ impl Judge<'_> {
         }
         let authorities = facts.authorities.iter().filter_map(|(_, found)| found.as_ref().ok()).flatten();
         // A client's certificate most likely has a key of its authority's strength.
-        let signers = authorities.filter_map(|certificate| {
+        let signers = authorities.filter_map(|Authority { certificate, .. }| {
             let algorithm = qtls_crypto::signature_by_name(&certificate.key)?;
             // Without the schemes of ML-DSA a client's own key is a classical one, of a hundred bytes at most.
             let key = if report.ml_dsa.is_empty() { 100 } else { algorithm.ml_dsa.public_key_bytes() };
@@ -224,11 +227,14 @@ impl Judge<'_> {
                 Some(Shown::Key(key)) if is_ml_dsa(key) => {
                     findings.ok(id, format!("{label}: a client that knows ML-DSA gets {key}"));
                 }
-                Some(Shown::Key(key)) if has => findings.fail(
-                    id,
-                    format!("{label}: a client that knows ML-DSA gets {key}, although there is an ML-DSA certificate"),
-                    "take `ssl_prefer_server_ciphers on` out, or name mldsa65 first in ssl_conf_command SignatureAlgorithms",
-                ),
+                Some(Shown::Key(key)) if has => {
+                    let found = format!(
+                        "{label}: a client that knows ML-DSA gets {key}, although there is an ML-DSA certificate"
+                    );
+                    let mend = "take `ssl_prefer_server_ciphers on` out, or name mldsa65 first in ssl_conf_command \
+                                SignatureAlgorithms";
+                    if required { findings.fail(id, found, mend) } else { findings.warn(id, found, mend) }
+                }
                 Some(Shown::Nothing(errors)) if has => findings.fail(
                     id,
                     format!("{label}: the handshake of a client that knows ML-DSA fails: {}", errors.join("; ")),
@@ -312,6 +318,22 @@ impl Judge<'_> {
             ),
             "update OpenSSL to 3.5 or newer; else take that provider out of the configuration, or let none offer TLS signatures \
              (`signatures = none` in the section of qtls)",
+        );
+    }
+}
+
+/// Can libcrypto verify what an authority has signed?
+fn authority_key(file: &Path, authority: &Authority, findings: &mut Findings) {
+    if let Some(errors) = &authority.key_problem {
+        let Certificate { subject, key, .. } = &authority.certificate;
+        findings.fail(
+            "certificate-usable",
+            format!(
+                "{}: this libcrypto makes nothing of the {key} key of {subject} ({}), so that every certificate under it is refused",
+                file.display(),
+                errors.join("; ")
+            ),
+            "activate a provider that has such keys (qtls has ML-DSA and composites), or use OpenSSL 3.5 or newer for ML-DSA",
         );
     }
 }
