@@ -72,6 +72,8 @@ pub(crate) struct Measured {
 pub(crate) struct Cpu {
     pub(crate) min_us: f64,
     pub(crate) median_us: f64,
+    /// Over all handshakes.
+    pub(crate) mean_us: f64,
     pub(crate) rounds_us: Vec<f64>,
     /// To the first configuration: the median over all turns of the ratio within a turn.
     pub(crate) ratio: f64,
@@ -121,6 +123,8 @@ impl Measured {
             cpu: rounds_us.map(|rounds_us| Cpu {
                 min_us: minimum(&rounds_us),
                 median_us: median(&rounds_us),
+                // Every round has as many handshakes.
+                mean_us: rounds_us.iter().sum::<f64>() / rounds_us.len() as f64,
                 rounds_us,
                 ratio: 1.0,
                 ratio_of_quiet_turns: 1.0,
@@ -193,12 +197,13 @@ impl Report {
             let heading = if kind == Kind::Full { "Full handshakes" } else { "Resumed handshakes" };
             let _ = writeln!(out, "{}", paint(BOLD, heading));
             let head = format!(
-                "  {:<name_width$}  {:<group_width$} {:<signature_width$} {:>10} {:>8} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                "  {:<name_width$}  {:<group_width$} {:<signature_width$} {:>10} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8}",
                 "configuration",
                 "group",
                 "signature",
                 "CPU µs min",
                 "median",
+                "mean",
                 "ratio",
                 "per s",
                 "p50 ms",
@@ -208,17 +213,18 @@ impl Report {
             );
             let _ = writeln!(out, "{}", paint(DIM, head));
             for row in rows {
-                let (min, median, ratio) = match &row.cpu {
-                    Some(cpu) => (
+                let [min, median, mean, ratio] = match &row.cpu {
+                    Some(cpu) => [
                         format!("{:.1}", cpu.min_us),
                         format!("{:.1}", cpu.median_us),
+                        format!("{:.1}", cpu.mean_us),
                         format!("{:.3}", cpu.ratio),
-                    ),
-                    None => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
+                    ],
+                    None => ["-"; 4].map(str::to_owned),
                 };
                 let _ = writeln!(
                     out,
-                    "  {:<name_width$}  {:<group_width$} {:<signature_width$} {min:>10} {median:>8} {ratio:>6} {:>8} {:>8.2} {:>8.2} {:>8.2} {:>8}",
+                    "  {:<name_width$}  {:<group_width$} {:<signature_width$} {min:>10} {median:>8} {mean:>8} {ratio:>6} {:>8} {:>8.2} {:>8.2} {:>8.2} {:>8}",
                     row.name,
                     row.group,
                     row.signature,
