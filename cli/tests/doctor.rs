@@ -390,7 +390,6 @@ fn ml_dsa_needs_a_new_libssl_and_a_provider_that_has_it() {
     let outcome = Doctor::of("openssl").conf(&place.right()).args(&["--require", "ml-dsa"]).run();
     match *VERSION {
         (3, 0 | 1) => outcome.says("openssl-version", "fail", "need OpenSSL 3.2", "use OpenSSL 3.2 or newer"),
-        (3, 2..=4) => outcome.says("openssl-version", "fail", "mldsa65", "activate a provider with ML-DSA"),
         _ => outcome.says("openssl-version", "ok", "ML-DSA signatures are there", ""),
     };
 }

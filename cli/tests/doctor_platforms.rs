@@ -191,7 +191,7 @@ const STRANGER: &str = "typedef struct { int id; void (*function)(void); } dispa
 
 #[test]
 fn a_provider_whose_key_types_can_crash_an_old_libssl_is_a_warning() -> Result<()> {
-    let examine = |platform: &Platform, source: &str| -> Result<Report> {
+    let examine = |platform: &Platform, source: &str, option: &str| -> Result<Report> {
         let place = WorkDir::new(platform)?;
         let stranger = place.outside("stranger.so");
         place.write("stranger.c", source)?;
@@ -201,22 +201,39 @@ fn a_provider_whose_key_types_can_crash_an_old_libssl_is_a_warning() -> Result<(
             .arg(place.outside("stranger.c"))
             .status()?;
         ensure!(built.success(), "cc: {built}");
-        let text = OpensslConf::new().groups("X25519MLKEM768").text(&place.install_module()?);
+        let conf = OpensslConf::new().groups("X25519MLKEM768").provider_line(option);
+        let text = conf.text(&place.install_module()?);
         let text = text.replace("qtls = qtls_sect\n", "qtls = qtls_sect\nstranger = stranger_sect\n");
         let text = format!("{text}[stranger_sect]\nmodule = {}\nactivate = 1\n", stranger.display());
         let conf = place.write("openssl.cnf", &text)?;
         let program = platform.home()?.join("bin/openssl");
         Report::of(&doctor(platform, &place)?.arg("--program").arg(program).args(["--conf", &conf]).output()?)
     };
-    let report = examine(&OPENSSL_3_4_1, STRANGER)?;
-    report
+    examine(&OPENSSL_3_4_1, STRANGER, "log = error")?
         .says("provider-active", "ok", "Q-TLS")
-        .says("foreign-key-types", "warn", "a key type of stranger (STRANGE)")
-        .says("foreign-key-types", "warn", "update OpenSSL to 3.5 or newer");
-    // Without key types it is no danger, and neither is 3.0, which asks no provider for signatures.
+        .says("foreign-key-types", "warn", "qtls offers no ML-DSA in TLS")
+        .says("foreign-key-types", "warn", "`unguarded-signatures = offer`");
+    examine(&OPENSSL_3_4_1, STRANGER, "unguarded-signatures = offer")?
+        .says("provider-options", "ok", "is known")
+        .says(
+            "foreign-key-types",
+            "warn",
+            "a key type of stranger (STRANGE) makes this libssl read past a table",
+        )
+        .says("foreign-key-types", "warn", "for qtls offers TLS signatures");
     let harmless = STRANGER.replace("operation == 10 ? keys : 0", "0");
-    examine(&OPENSSL_3_4_1, &harmless)?.says("foreign-key-types", "ok", "");
-    examine(&OPENSSL_3_0_2, STRANGER)?.says("foreign-key-types", "ok", "does not have this defect");
+    examine(&OPENSSL_3_4_1, &harmless, "unguarded-signatures = offer")?.says(
+        "foreign-key-types",
+        "ok",
+        "is one that qtls lists",
+    );
+    examine(&OPENSSL_3_4_1, STRANGER, "signatures = none")?.says("foreign-key-types", "ok", "out of reach");
+    // 3.0 asks no provider for signatures.
+    examine(&OPENSSL_3_0_2, STRANGER, "log = error")?.says(
+        "foreign-key-types",
+        "ok",
+        "does not have this defect",
+    );
     Ok(())
 }
 
@@ -254,10 +271,23 @@ fn ml_dsa_identities(platform: &Platform, place: &WorkDir) -> Result<()> {
 
 #[test]
 fn ml_dsa_beside_ecdsa_serves_both_kinds_of_client_and_alone_only_one() -> Result<()> {
-    let platform = &DEBIAN_13;
+    let makers = WorkDir::new(&DEBIAN_13)?;
+    ml_dsa_identities(&DEBIAN_13, &makers)?;
+    // OpenSSL's own signatures, and ours where it has none.
+    let without = OpensslConf::without_provider();
+    judge_ml_dsa(&DEBIAN_13, "/usr/sbin/nginx", &without, &makers).context("OpenSSL alone")?;
+    judge_ml_dsa(&DEBIAN_13, "/usr/sbin/nginx", &OpensslConf::new(), &makers).context("with qtls")?;
+    let nginx = NGINX_ON_3_4_1.home()?.join("sbin/nginx");
+    let nginx = nginx.to_str().context("a path in UTF-8")?;
+    judge_ml_dsa(&NGINX_ON_3_4_1, nginx, &OpensslConf::new(), &makers).context("OpenSSL 3.4.1")
+}
+
+fn judge_ml_dsa(platform: &Platform, nginx: &str, conf: &OpensslConf, makers: &WorkDir) -> Result<()> {
     let place = WorkDir::new(platform)?;
-    ml_dsa_identities(platform, &place)?;
-    let conf = place.write_openssl_conf("openssl.cnf", &OpensslConf::without_provider())?;
+    for file in ["modern.pem", "modern.key", "classical.pem", "classical.key", "authority.pem"] {
+        fs::copy(makers.outside(file), place.outside(file))?;
+    }
+    let conf = place.write_openssl_conf("openssl.cnf", conf)?;
     let pair = |name: &str| {
         let file = |ending: &str| place.inside(&format!("{name}.{ending}"));
         format!("ssl_certificate {}; ssl_certificate_key {}; ", file("pem"), file("key"))
@@ -268,9 +298,10 @@ fn ml_dsa_beside_ecdsa_serves_both_kinds_of_client_and_alone_only_one() -> Resul
             "events {{}} http {{ server {{ listen 8443 ssl; server_name shop.example; ssl_protocols TLSv1.3; {ca} {lines} }} }}"
         );
         let file = place.write("nginx.conf", &nginx_conf)?;
-        let started = platform.command("/usr/sbin/nginx")?.args(["-t", "-q", "-c", &file]).status()?;
-        ensure!(started.success(), "nginx does not start with {lines}");
-        let program = ["--program", "/usr/sbin/nginx", "--conf", &conf, "--nginx-conf", &file];
+        let mut start = platform.command(nginx)?;
+        let started = start.args(["-t", "-q", "-c", &file]).env("OPENSSL_CONF", &conf).output()?;
+        ensure!(started.status.success(), "{lines}: {}", String::from_utf8_lossy(&started.stderr));
+        let program = ["--program", nginx, "--conf", &conf, "--nginx-conf", &file];
         let output = doctor(platform, &place)?.args(program).args(["--require", "ml-dsa"]).output()?;
         Report::of(&output)
     };
@@ -286,9 +317,10 @@ fn ml_dsa_beside_ecdsa_serves_both_kinds_of_client_and_alone_only_one() -> Resul
     examine(&pair("classical"))?
         .says("certificate-clients", "ok", "ECDSA P-256 for every client, none post-quantum")
         .says("ml-dsa", "fail", "has no ML-DSA certificate");
+    let ml_dsa = if platform.has_native_groups() { "mldsa65" } else { "ML-DSA-65" };
     let classical_first =
-        "ssl_prefer_server_ciphers on; ssl_conf_command SignatureAlgorithms ECDSA+SHA256:mldsa65;";
-    examine(&(pair("modern") + &pair("classical") + classical_first))?.says(
+        format!("ssl_prefer_server_ciphers on; ssl_conf_command SignatureAlgorithms ECDSA+SHA256:{ml_dsa};");
+    examine(&(pair("modern") + &pair("classical") + &classical_first))?.says(
         "ml-dsa",
         "fail",
         "gets ECDSA P-256, although there is an ML-DSA certificate",

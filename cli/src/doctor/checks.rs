@@ -135,8 +135,8 @@ pub(super) const CHECKS: [Check; 42] = [
     Check {
         id: "foreign-key-types",
         title: "No peer's certificate can crash this libssl",
-        why: "From 3.2 on, and in 3.4.1 at least, libssl reads past a table for a certificate's key type that no provider \
-              lists, as soon as any offers TLS signatures. Q-TLS lists OpenSSL's own key types; another provider's it can't.",
+        why: "From 3.2 to 3.4 libssl reads past a table for a certificate's key type that no provider lists, as soon as any \
+              offers TLS signatures. Q-TLS lists OpenSSL's own key types and its own; beside another provider it offers none.",
     },
     Check {
         id: "group-lists",

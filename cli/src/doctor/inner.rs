@@ -90,7 +90,7 @@ pub(super) struct Report {
     pub(super) providers: Vec<ProviderFacts>,
     pub(super) groups: Vec<GroupFacts>,
     pub(super) lists: Vec<ListFacts>,
-    /// The schemes of ML-DSA that libssl knows.
+    /// The schemes of ML-DSA that libssl knows, by the names that it takes in a list.
     pub(super) ml_dsa: Vec<String>,
     pub(super) profiles: Vec<ProfileFacts>,
     pub(super) identities: Vec<IdentityFacts>,
@@ -371,11 +371,7 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
         .collect();
 
     step("asking for ML-DSA");
-    report.ml_dsa = qtls_crypto::SIGNATURE_ALGORITHMS
-        .iter()
-        .filter_map(|algorithm| Some(algorithm.tls_scheme?.name.to_owned()))
-        .filter(|name| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name)))
-        .collect();
+    report.ml_dsa = ml_dsa_schemes(openssl);
     openssl.take_errors();
 
     step("making a client's first message");
@@ -388,6 +384,18 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
     report.identities =
         request.identities.iter().map(|identity| examine_identity(openssl, identity, &report)).collect();
     report
+}
+
+/// From 3.5 on a list has the names of TLS, `mldsa65`; before that those of the provider's signatures, `ML-DSA-65`.
+fn ml_dsa_schemes(openssl: &OpenSsl) -> Vec<String> {
+    let taken =
+        |name: &&str| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name));
+    qtls_crypto::SIGNATURE_ALGORITHMS
+        .iter()
+        .filter_map(|algorithm| Some([algorithm.tls_scheme?.name, algorithm.name]))
+        .filter_map(|names| names.into_iter().find(taken))
+        .map(str::to_owned)
+        .collect()
 }
 
 impl From<libssl::Provider> for ProviderFacts {

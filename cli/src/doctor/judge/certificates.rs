@@ -8,7 +8,7 @@ use qtls_cli::probe::certificate::Certificate;
 use super::super::Requirement;
 use super::super::checks::Findings;
 use super::super::identity::{Authority, ChainEnd, IdentityFacts, PairFacts, Shown};
-use super::super::inner::Report;
+use super::super::inner::{ProviderFacts, Report};
 use super::super::nginx::Side;
 use super::super::permissions::user_name;
 use super::super::version::Version;
@@ -231,8 +231,10 @@ impl Judge<'_> {
                     let found = format!(
                         "{label}: a client that knows ML-DSA gets {key}, although there is an ML-DSA certificate"
                     );
-                    let mend = "take `ssl_prefer_server_ciphers on` out, or name mldsa65 first in ssl_conf_command \
-                                SignatureAlgorithms";
+                    let mend = format!(
+                        "take `ssl_prefer_server_ciphers on` out, or name {} first in ssl_conf_command SignatureAlgorithms",
+                        report.ml_dsa.join(":")
+                    );
                     if required { findings.fail(id, found, mend) } else { findings.warn(id, found, mend) }
                 }
                 Some(Shown::Nothing(errors)) if has => findings.fail(
@@ -263,62 +265,73 @@ impl Judge<'_> {
         }
     }
 
-    /// Can a peer's certificate make this libssl read past a table? From 3.2.0 on, and in 3.4.1 at least,
-    /// `ssl_cert_lookup_by_pkey` does so for a key type that no provider lists, as soon as any provider offers signature
-    /// schemes; 3.5 does not. Q-TLS lists the key types of OpenSSL's own providers and its own.
+    /// Can a peer's certificate make this libssl read past a table? From 3.2 to 3.4 `ssl_cert_lookup_by_pkey` does so for a
+    /// key type that no provider lists, as soon as any provider offers signature schemes. Q-TLS lists the key types of
+    /// OpenSSL's own providers and its own; beside any other provider it offers no scheme (`unguarded-signatures`).
     pub(super) fn foreign_key_types(&self, report: &Report, findings: &mut Findings) {
         let id = "foreign-key-types";
         let version = Version::parse(&report.version);
         if version < FIRST_WITH_PROVIDER_SIGNATURES || version >= FIRST_WITH_ML_KEM {
-            findings.ok(
-                id,
-                format!(
-                    "{} does not have this defect, which came with 3.2 and is gone in 3.5",
-                    report.version
-                ),
-            );
+            let found = "does not have this defect, which came with 3.2 and is gone in 3.5";
+            findings.ok(id, format!("{} {found}", report.version));
             return;
         }
-        let guarded = ["default", "base", "legacy", "fips", "null", "qtls"];
-        let strangers: Vec<String> = report
-            .providers
+        let known = ["default", "base", "legacy", "fips", "null", "qtls"];
+        let strangers: Vec<&ProviderFacts> =
+            report.providers.iter().filter(|provider| !known.contains(&provider.name.as_str())).collect();
+        let names = |providers: &[&ProviderFacts]| -> String {
+            providers.iter().map(|provider| provider.name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let offering: Vec<&ProviderFacts> =
+            report.providers.iter().filter(|provider| !provider.schemes.is_empty()).collect();
+        let unguarded: Vec<String> = strangers
             .iter()
-            .filter(|provider| !guarded.contains(&provider.name.as_str()) && !provider.key_types.is_empty())
+            .filter(|provider| !provider.key_types.is_empty())
             .map(|provider| format!("{} ({})", provider.name, shortened(&provider.key_types)))
             .collect();
-        let offering: Vec<&str> = report
-            .providers
-            .iter()
-            .filter(|provider| !provider.schemes.is_empty())
-            .map(|provider| provider.name.as_str())
-            .collect();
-        if strangers.is_empty() && (offering.is_empty() || offering.contains(&"qtls")) {
-            findings.ok(
+        let ours = report.providers.iter().find(|provider| provider.name == "qtls");
+        if offering.is_empty() {
+            let withheld = ours.is_some_and(|ours| ours.key_types.iter().any(|key| is_ml_dsa(key)))
+                && !strangers.is_empty()
+                && self.option_of_ours("signatures", report).is_none_or(|list| list != "none");
+            if withheld {
+                findings.warn(
+                    id,
+                    format!(
+                        "qtls offers no ML-DSA in TLS, because this libssl would die of a peer's certificate with a key type of \
+                         {}",
+                        names(&strangers)
+                    ),
+                    "update OpenSSL to 3.5 or newer, or take that provider out of the configuration; if it decodes no other public \
+                     keys than OpenSSL does: `unguarded-signatures = offer` in the section of qtls",
+                );
+            } else {
+                findings.ok(id, "no provider offers TLS signatures, so the defect is out of reach");
+            }
+        } else if unguarded.is_empty() && ours.is_some_and(|ours| !ours.schemes.is_empty()) {
+            findings.ok(id, "every key type that a peer's certificate can have here is one that qtls lists");
+        } else {
+            let types =
+                if unguarded.is_empty() { "OpenSSL's own (X448)".to_owned() } else { unguarded.join(", ") };
+            findings.warn(
                 id,
-                match offering.is_empty() {
-                    true => "no provider offers TLS signatures, so the defect is out of reach",
-                    false => "every key type that a peer's certificate can have here is one that qtls lists",
-                },
+                format!(
+                    "a peer's certificate with a key type of {types} makes this libssl read past a table, which ends the worker, \
+                     for {} offers TLS signatures",
+                    names(&offering)
+                ),
+                "update OpenSSL to 3.5 or newer, or take that provider out of the configuration, or let none offer TLS signatures \
+                 (`signatures = none` in the section of qtls)",
             );
-            return;
         }
-        let reach = match offering.is_empty() {
-            true => "as soon as a provider offers TLS signatures".to_owned(),
-            false => format!("for {} offers TLS signatures", offering.join(", ")),
-        };
-        let strangers = match strangers.is_empty() {
-            true => "one of OpenSSL's own (X448)".to_owned(),
-            false => strangers.join(", "),
-        };
-        findings.warn(
-            id,
-            format!(
-                "a peer's certificate with a key type of {strangers} makes this libssl read past a table, which ends the worker, \
-                 {reach}"
-            ),
-            "update OpenSSL to 3.5 or newer; else take that provider out of the configuration, or let none offer TLS signatures \
-             (`signatures = none` in the section of qtls)",
-        );
+    }
+
+    /// The value of an option in the section of qtls.
+    fn option_of_ours(&self, option: &str, report: &Report) -> Option<String> {
+        let application = self.application();
+        let providers = report.configuration.as_ref()?.providers(application.as_deref());
+        let ours = providers.iter().find(|entry| entry.name == "qtls")?;
+        ours.setting(option).map(|value| value.trim().to_owned())
     }
 }
 

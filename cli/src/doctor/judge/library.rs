@@ -257,7 +257,8 @@ impl Judge<'_> {
                 findings.fail(
                     "openssl-version",
                     "libssl knows none of the signature schemes mldsa44, mldsa65 and mldsa87: no active provider offers them",
-                    "activate a provider with ML-DSA (and without `signatures = none`), or use OpenSSL 3.5 or newer",
+                    "activate a provider with ML-DSA, without `signatures = none` (the check foreign-key-types tells when it \
+                     withholds them), or use OpenSSL 3.5 or newer",
                 );
             } else {
                 findings.ok("openssl-version", "ML-DSA signatures are there");
