@@ -111,7 +111,7 @@ impl Provider {
     pub(crate) fn provider_appeared(&self, provider: AnnouncedProvider) {
         if NATIVE_PROVIDERS.contains(&provider.name()) {
             self.surroundings().native_providers.push(provider);
-        } else if !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
+        } else if !self.core.is_self(&provider) && !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
             self.surroundings().unknown_providers.push(provider);
         }
     }

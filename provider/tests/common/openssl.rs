@@ -844,6 +844,16 @@ impl<'a> Key<'a> {
         unsafe { EVP_PKEY_is_a(self.raw, c_string(name).as_ptr()) == 1 }
     }
 
+    /// `EVP_PKEY_get_default_digest_name`: 2 and the name where it is the only one, 1 where others may be used.
+    pub(crate) fn default_digest(&self) -> (c_int, String) {
+        let mut name = [0_u8; 64];
+        // SAFETY: a live key, a buffer of that size.
+        let answer =
+            unsafe { EVP_PKEY_get_default_digest_name(self.raw, name.as_mut_ptr().cast(), name.len()) };
+        let name = CStr::from_bytes_until_nul(&name).expect("the name is ended");
+        (answer, name.to_string_lossy().into_owned())
+    }
+
     /// What an encoder of libcrypto's choice writes.
     pub(crate) fn encode(&self, file: File<'_>) -> Result<Vec<u8>, Errors> {
         let File { selection, form, structure, cipher, passphrase } = file;
@@ -1164,6 +1174,7 @@ unsafe extern "C" {
     fn OSSL_PROVIDER_get0_name(provider: *const sys::OSSL_PROVIDER) -> *const c_char;
     fn OSSL_PROVIDER_get0_provider_ctx(provider: *const sys::OSSL_PROVIDER) -> *mut c_void;
     fn EVP_PKEY_get0_provider(key: *const sys::EVP_PKEY) -> *const sys::OSSL_PROVIDER;
+    fn EVP_PKEY_get_default_digest_name(key: *mut sys::EVP_PKEY, name: *mut c_char, size: usize) -> c_int;
     fn EVP_PKEY_is_a(key: *const sys::EVP_PKEY, name: *const c_char) -> c_int;
     fn OSSL_DECODER_CTX_new_for_pkey(
         key: *mut *mut sys::EVP_PKEY,
