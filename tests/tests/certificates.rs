@@ -12,6 +12,7 @@ use qtls_tests::{
     report::Report,
     rustls_client::{RustlsClient, presents},
 };
+use rustls::SignatureScheme;
 
 const HYBRID: &str = "X25519MLKEM768";
 const GROUPS: &str = "X25519MLKEM768:X25519";
@@ -290,4 +291,135 @@ fn s_server_of_3_0_2(root: KeyType, leaf: &Leaf) -> Result<()> {
     verified_by_everyone(server.port, root, leaf, Some(leaf), "")?;
     let client = OpensslClient::with_provider(&DEBIAN_12, &OpensslConf::new())?;
     refuses(&client, server.port, root, &*strangers().leaf(root, ECDSA)?)
+}
+
+// ---- several certificates on one name ----
+
+/// OpenSSL 3.5 and newer know the names of the schemes, 3.4 those of the keys; a question mark passes over the other.
+const SCHEMES: &str = "?mldsa65:?ML-DSA-65:?mldsa87:?ML-DSA-87:?mldsa44:?ML-DSA-44:\
+                       ECDSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256";
+
+/// Clients by what they offer, and what a server with three certificates is to choose.
+const BY_SERVERS_ORDER: [(&[SignatureScheme], KeyType); 4] =
+    [(&[MLDSA65, EC, PSS], ML_DSA_65), (&[EC, PSS, MLDSA65], ML_DSA_65), (&[PSS, EC], ECDSA), (&[PSS], RSA)];
+const MLDSA65: SignatureScheme = SignatureScheme::ML_DSA_65;
+const EC: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+const PSS: SignatureScheme = SignatureScheme::RSA_PSS_SHA256;
+
+#[test]
+fn with_three_certificates_on_one_name_each_client_gets_the_best_that_it_knows() {
+    let mut report = Report::new();
+    for (platform, native) in modern_nginx() {
+        let in_nginx =
+            format!("ssl_prefer_server_ciphers on; ssl_conf_command SignatureAlgorithms {SCHEMES};");
+        let in_openssl_cnf = OpensslConf::new().tls_line(&format!("SignatureAlgorithms = {SCHEMES}"));
+        for (what, conf, lines) in [
+            ("in nginx.conf", OpensslConf::new(), in_nginx.as_str()),
+            ("in openssl.cnf", in_openssl_cnf, "ssl_prefer_server_ciphers on;"),
+        ] {
+            let outcome = three_certificates(platform, conf.native(native), lines, &BY_SERVERS_ORDER);
+            report.check(&format!("{} {native:?}, {what}", platform.name), outcome);
+        }
+    }
+    report.finish();
+}
+
+/// Why the lines above are needed.
+#[test]
+fn without_the_servers_order_the_client_decides_and_openssl_3_4_puts_ml_dsa_last() {
+    let by_clients_order = [
+        (&[MLDSA65, EC, PSS][..], ML_DSA_65),
+        (&[EC, PSS, MLDSA65], ECDSA),
+        (&[PSS, EC], RSA),
+        (&[PSS], RSA),
+    ];
+    let ml_dsa_last =
+        [(&[MLDSA65, EC, PSS][..], ECDSA), (&[EC, PSS, MLDSA65], ECDSA), (&[PSS, EC], ECDSA), (&[PSS], RSA)];
+    let mut report = Report::new();
+    for (platform, native) in modern_nginx() {
+        let conf = OpensslConf::new().native(native);
+        let what = format!("{} {native:?}", platform.name);
+        report.check(&what, three_certificates(platform, conf.clone(), "", &by_clients_order));
+        let expected = if platform.has_native_groups() { &BY_SERVERS_ORDER } else { &ml_dsa_last };
+        let outcome = three_certificates(platform, conf, "ssl_prefer_server_ciphers on;", expected);
+        report.check(&format!("{what}, OpenSSL's own list"), outcome);
+    }
+    report.finish();
+}
+
+fn three_certificates(
+    platform: &Platform,
+    conf: OpensslConf,
+    lines: &str,
+    expected: &[(&[SignatureScheme], KeyType)],
+) -> Result<()> {
+    let server = Server::groups(GROUPS)
+        .lines(&certificates(&[RSA, ECDSA, ML_DSA_65].map(|key| key.name)))
+        .lines(lines)
+        .lines(&answers());
+    let mut setup = Setup::new(conf, vec![server]);
+    for key in [RSA, ECDSA, ML_DSA_65] {
+        setup = with_leaf(setup, key.name, &*pki().leaf(key, key)?);
+    }
+    let nginx = Nginx::start(platform, &setup)?;
+    let outcome = expected.iter().try_for_each(|(schemes, key)| chooses(nginx.port(0), schemes, *key));
+    then_quit(nginx, outcome)
+}
+
+/// Checks which certificate clients with these schemes get: rustls, OpenSSL's own and ours.
+fn chooses(port: u16, schemes: &[SignatureScheme], key: KeyType) -> Result<()> {
+    let roots = [ECDSA, RSA, ML_DSA_65];
+    let ders = roots.iter().map(|root| Ok(pki().root(*root)?.der.clone())).collect::<Result<Vec<_>>>()?;
+    let exchange = RustlsClient::with_certificates(HYBRID, &ders, Some(schemes), None)?.get(port)?;
+    let leaf = pki().leaf(key, key)?;
+    ensure!(exchange.chain.first() == Some(leaf.der()), "rustls with {schemes:?} did not get {}", key.name);
+    for (client, ml_dsa) in [
+        (OpensslClient::native(&DEBIAN_13)?, "mldsa65"),
+        (OpensslClient::with_provider(&OPENSSL_3_4_1, &OpensslConf::new())?, "ML-DSA-65"),
+    ] {
+        let names: Vec<&str> = schemes
+            .iter()
+            .map(|scheme| match *scheme {
+                MLDSA65 => ml_dsa,
+                EC => "ECDSA+SHA256",
+                _ => "RSA-PSS+SHA256",
+            })
+            .collect();
+        let sigalgs = names.join(":");
+        let run = s_client(&client, port, HYBRID, &pki().roots(&roots)?, None, &["-sigalgs", &sigalgs])?;
+        ensure!(run.connected, "{} with {sigalgs}: no connection:\n{}", client.name(), run.text);
+        signed_with(&run, key).with_context(|| format!("{} with {sigalgs}", client.name()))?;
+    }
+    Ok(())
+}
+
+/// Checks the type of key that the server signed with, by any of the names that an OpenSSL prints for it.
+fn signed_with(run: &ClientRun, key: KeyType) -> Result<()> {
+    let names: &[&str] = match key {
+        ECDSA => &["ECDSA", "ecdsa_secp256r1_sha256"],
+        RSA => &["RSA-PSS", "rsa_pss_rsae_sha256"],
+        _ => &["mldsa65", "id-ml-dsa-65"],
+    };
+    signed_by(run, names)
+}
+
+#[test]
+fn s_server_of_openssl_4_0_chooses_between_two_certificates() {
+    let mut report = Report::new();
+    for native in [Native::Yield, Native::Prefer] {
+        let outcome = (|| {
+            let directory = WorkDir::new(&OPENSSL_4_0)?;
+            let (ecdsa, ml_dsa) = (pki().leaf(ECDSA, ECDSA)?, pki().leaf(ML_DSA_65, ML_DSA_65)?);
+            let second = [directory.write("2.pem", &ml_dsa.chain)?, directory.write("2.key", &ml_dsa.key)?];
+            let conf = OpensslConf::new().native(native);
+            let arguments = ["-dcert", &second[0], "-dkey", &second[1], "-serverpref", "-sigalgs", SCHEMES];
+            let server = s_server(&OPENSSL_4_0, &conf, &ecdsa, &arguments)?;
+            for (schemes, key) in &BY_SERVERS_ORDER[..3] {
+                chooses(server.port, schemes, *key).with_context(|| server.output())?;
+            }
+            Ok(())
+        })();
+        report.check(&format!("{native:?}"), outcome);
+    }
+    report.finish();
 }
