@@ -111,7 +111,7 @@ impl Provider {
     pub(crate) fn provider_appeared(&self, provider: AnnouncedProvider) {
         if NATIVE_PROVIDERS.contains(&provider.name()) {
             self.surroundings().native_providers.push(provider);
-        } else if !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
+        } else if !self.core.is_self(&provider) && !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
             self.surroundings().unknown_providers.push(provider);
         }
     }
@@ -183,6 +183,10 @@ impl Provider {
     /// # Errors
     /// OpenSSL refused.
     pub(crate) fn register_objects(&self) -> Result<(), Problem> {
+        // libcrypto has one table of objects for the whole process. OpenSSL 3.0 changes it without a lock, and later versions
+        // refuse whoever loses the race between looking and adding.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock();
         let digest = if self.registers_digest() { "SHA512" } else { "" };
         for row in &KEM_ALGORITHMS {
             if let Some(oid) = row.oid {
@@ -368,7 +372,7 @@ fn names(groups: &[&KemAlgorithm]) -> String {
 }
 
 /// The name that OpenSSL 3.5 has for an object identifier in short, `id-ml-dsa-65`; a composite has one name.
-fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
+pub(crate) fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
     openssl_names.split(':').find(|name| name.starts_with("id-")).unwrap_or(name)
 }
 

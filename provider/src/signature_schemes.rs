@@ -7,7 +7,7 @@
 //! it from being sent at any security level but 0. Corrected in 3.5.0.
 
 use crate::options::UnguardedSignatures;
-use crate::provider::Provider;
+use crate::provider::{Provider, short_name};
 use qtls_crypto::{KeyAlgorithm, SIGNATURE_ALGORITHMS, SignatureAlgorithm};
 
 /// One row of the capability.
@@ -94,25 +94,33 @@ fn offer(algorithm: &'static SignatureAlgorithm) -> Option<SignatureScheme> {
 
 /// A row for every type of key but those that are offered and those that libssl knows itself.
 fn guards(offered: &[&'static SignatureAlgorithm]) -> impl Iterator<Item = SignatureScheme> {
-    /// Any type of ours: libssl takes a row only from the provider that has its key type.
-    const ONE_OF_OURS: &str = SIGNATURE_ALGORITHMS[0].name;
+    // Any type of ours: libssl takes a row only from the provider that has its key type. All names are short names of
+    // OpenSSL's object table: of any other libssl makes a new object without an identifier, which then hides the true one.
+    let one_of_ours = short_name(SIGNATURE_ALGORITHMS[0].name, SIGNATURE_ALGORITHMS[0].openssl_names);
     // A KEM without an object identifier has no certificates.
     let ours = KeyAlgorithm::all()
         .filter(|algorithm| match algorithm {
             KeyAlgorithm::Signature(row) => !offered.contains(row),
             KeyAlgorithm::Kem(row) => row.oid.is_some(),
         })
-        .map(KeyAlgorithm::name);
-    DEFAULT_PROVIDERS_TYPES.into_iter().chain(ours).zip(PRIVATE_USE..).map(|(name, code_point)| {
+        .map(object_name);
+    DEFAULT_PROVIDERS_TYPES.into_iter().chain(ours).zip(PRIVATE_USE..).map(move |(name, code_point)| {
         SignatureScheme {
             iana_name: format!("qtls_guard_{name}"),
             code_point,
             name,
             oid: None,
-            key_type: Some(ONE_OF_OURS),
+            key_type: Some(one_of_ours),
             security_bits: 1,
         }
     })
+}
+
+fn object_name(algorithm: KeyAlgorithm) -> &'static str {
+    match algorithm {
+        KeyAlgorithm::Kem(row) => short_name(row.name, row.openssl_names),
+        KeyAlgorithm::Signature(row) => short_name(row.name, row.openssl_names),
+    }
 }
 
 impl Provider {
@@ -161,8 +169,9 @@ mod tests {
                     assert_eq!(has(name), 1, "{name}");
                 }
                 for algorithm in KeyAlgorithm::all() {
-                    let expected = usize::from(algorithm.oid().is_some());
-                    assert_eq!(has(algorithm.name()), expected, "{}", algorithm.name());
+                    let is_offered = offered.iter().any(|row| KeyAlgorithm::Signature(row) == algorithm);
+                    let name = if is_offered { algorithm.name() } else { object_name(algorithm) };
+                    assert_eq!(has(name), usize::from(algorithm.oid().is_some()), "{name}");
                 }
                 let offered_at = rows.iter().position(|row| row.key_type.is_some());
                 assert_eq!(offered_at, Some(offered.len()), "what is offered comes first");

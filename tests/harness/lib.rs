@@ -15,6 +15,7 @@ pub mod identity;
 pub mod nginx;
 pub mod openssl;
 pub mod openssl_conf;
+pub mod pki;
 pub mod platform;
 pub mod process;
 pub mod report;

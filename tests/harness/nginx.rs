@@ -99,12 +99,20 @@ pub struct Setup {
     pub servers: Vec<Server>,
     /// Lines of the `http {}` block.
     pub http: String,
+    /// Further files of its directory, by name; the configuration may name them as they are.
+    pub files: Vec<(String, String)>,
 }
 
 impl Setup {
     /// One worker and these servers.
     pub fn new(openssl_conf: OpensslConf, servers: Vec<Server>) -> Setup {
-        Setup { openssl_conf, workers: 1, servers, http: String::new() }
+        Setup { openssl_conf, workers: 1, servers, http: String::new(), files: Vec::new() }
+    }
+
+    /// Adds a file.
+    pub fn file(mut self, name: &str, text: &str) -> Setup {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
     }
 }
 
@@ -123,6 +131,9 @@ impl Nginx {
     pub fn start(platform: &Platform, setup: &Setup) -> Result<Nginx> {
         let directory = WorkDir::new(platform)?;
         let ports = setup.servers.iter().map(|_| free_port()).collect::<Result<Vec<u16>>>()?;
+        for (name, text) in &setup.files {
+            directory.write(name, text)?;
+        }
         let text = configuration(platform, &directory, setup, &ports)?;
         let openssl_conf = directory.write_openssl_conf("openssl.cnf", &setup.openssl_conf)?;
         Nginx::start_with(platform, directory, &openssl_conf, &text, ports)

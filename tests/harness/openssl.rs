@@ -33,7 +33,17 @@ impl OpensslServer {
         groups: &str,
         more: &[&str],
     ) -> Result<OpensslServer> {
-        let directory = WorkDir::new(platform)?;
+        OpensslServer::start_in(platform, WorkDir::new(platform)?, conf, groups, more)
+    }
+
+    /// The same in a directory that holds what the arguments name; they may name another certificate.
+    pub fn start_in(
+        platform: &Platform,
+        directory: WorkDir,
+        conf: &OpensslConf,
+        groups: &str,
+        more: &[&str],
+    ) -> Result<OpensslServer> {
         let openssl_conf = directory.write_openssl_conf("openssl.cnf", conf)?;
         let port = free_port()?;
         let mut command = platform.openssl()?;
@@ -89,6 +99,8 @@ pub struct ClientRun {
     pub group: Option<String>,
     /// The application protocol.
     pub alpn: Option<String>,
+    /// The type of the server's signature, where this OpenSSL prints it: `ECDSA`, `mldsa65`.
+    pub signature: Option<String>,
     /// Everything it wrote, the server's answer included.
     pub text: String,
 }
@@ -170,7 +182,8 @@ impl OpensslClient {
             excerpt(&text)
         );
         let alpn = value("ALPN protocol: ").map(str::to_owned);
-        Ok(ClientRun { connected, group, alpn, text })
+        let signature = value("Peer signature type: ").map(str::to_owned);
+        Ok(ClientRun { connected, group, alpn, signature, text })
     }
 }
 

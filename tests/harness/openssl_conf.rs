@@ -18,14 +18,25 @@ pub struct OpensslConf {
     pub native: Native,
     /// TLS groups for every context of the process, colon-separated.
     pub groups: Option<String>,
+    /// Further lines for every TLS context of the process.
+    pub tls_lines: String,
     /// Further lines of the provider's section.
     pub provider_lines: String,
+    /// A second section with the same module, by this name: a provider that ours does not know.
+    pub second_provider: Option<String>,
 }
 
 impl OpensslConf {
     /// The provider with default options and nothing said about groups.
     pub fn new() -> OpensslConf {
-        OpensslConf { provider: true, native: Native::Yield, groups: None, provider_lines: String::new() }
+        OpensslConf {
+            provider: true,
+            native: Native::Yield,
+            groups: None,
+            tls_lines: String::new(),
+            provider_lines: String::new(),
+            second_provider: None,
+        }
     }
 
     /// No provider but OpenSSL's own.
@@ -42,6 +53,19 @@ impl OpensslConf {
     /// Sets the groups of every TLS context.
     pub fn groups(mut self, groups: &str) -> OpensslConf {
         self.groups = Some(groups.to_owned());
+        self
+    }
+
+    /// Adds a line for every TLS context.
+    pub fn tls_line(mut self, line: &str) -> OpensslConf {
+        self.tls_lines.push_str(line);
+        self.tls_lines.push('\n');
+        self
+    }
+
+    /// Activates the module a second time, under a name that it does not know.
+    pub fn second_provider(mut self, name: &str) -> OpensslConf {
+        self.second_provider = Some(name.to_owned());
         self
     }
 
@@ -62,8 +86,15 @@ impl OpensslConf {
                 Native::Yield => "yield",
                 Native::Prefer => "prefer",
             };
+            let (second, second_section) = match &self.second_provider {
+                None => (String::new(), String::new()),
+                Some(name) => (
+                    format!("{name} = second_sect\n"),
+                    format!("[second_sect]\nmodule = {module}\nactivate = 1\nsignatures = none\n"),
+                ),
+            };
             sections.push_str(&format!(
-                "[provider_sect]\ndefault = default_sect\nqtls = qtls_sect\n\
+                "[provider_sect]\ndefault = default_sect\nqtls = qtls_sect\n{second}{second_section}\
                  [default_sect]\nactivate = 1\n\
                  [qtls_sect]\nmodule = {module}\nactivate = 1\nnative = {native}\n{}",
                 self.provider_lines
@@ -73,9 +104,11 @@ impl OpensslConf {
                 sections.push_str("[alg_sect]\ndefault_properties = ?provider=qtls\n");
             }
         }
-        if let Some(groups) = &self.groups {
+        let groups = self.groups.as_ref().map(|groups| format!("Groups = {groups}\n")).unwrap_or_default();
+        let tls = groups + &self.tls_lines;
+        if !tls.is_empty() {
             head.push_str("ssl_conf = ssl_sect\n");
-            sections.push_str(&format!("[ssl_sect]\nsystem_default = tls\n[tls]\nGroups = {groups}\n"));
+            sections.push_str(&format!("[ssl_sect]\nsystem_default = tls\n[tls]\n{tls}"));
         }
         head + &sections
     }

@@ -9,9 +9,11 @@ use std::{
 
 use anyhow::{Context, Result, ensure};
 use rustls::{
-    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SupportedProtocolVersion,
-    crypto::{CryptoProvider, aws_lc_rs},
-    pki_types::ServerName,
+    ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, SupportedProtocolVersion,
+    client::ResolvesClientCert,
+    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName},
+    sign::{CertifiedKey, SingleCertAndKey},
     version::{TLS12, TLS13},
 };
 
@@ -38,6 +40,8 @@ pub struct Exchange {
     pub alpn: Option<String>,
     /// Whether the server took the request as 0-RTT data.
     pub early: bool,
+    /// The server's chain of certificates; of a resumed session, that of its first handshake.
+    pub chain: Vec<CertificateDer<'static>>,
     /// The server's answer, headers included; empty with [`RustlsClient::handshake`].
     pub text: String,
 }
@@ -72,6 +76,33 @@ impl RustlsClient {
     /// One that sends its request as 0-RTT data where it may.
     pub fn with_early_data(groups: &str) -> Result<RustlsClient> {
         RustlsClient::with(groups, &[&TLS13], |config| config.enable_early_data = true)
+    }
+
+    /// A TLS 1.3 client that trusts these roots, offers these signature schemes in this order (none for all that rustls
+    /// has), and answers a request for a certificate with `certificate`.
+    pub fn with_certificates(
+        groups: &str,
+        roots: &[CertificateDer<'static>],
+        schemes: Option<&[SignatureScheme]>,
+        certificate: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<RustlsClient> {
+        let kx_groups = groups.split(':').map(rustls_group).collect::<Result<Vec<_>>>()?;
+        let mut provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
+        if let Some(schemes) = schemes {
+            provider.signature_verification_algorithms = only(schemes)?;
+        }
+        let mut store = RootCertStore::empty();
+        for root in roots {
+            store.add(root.clone())?;
+        }
+        let config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_protocol_versions(&[&TLS13])?
+            .with_root_certificates(store);
+        let config = match certificate {
+            Some(certificate) => config.with_client_cert_resolver(certificate),
+            None => config.with_no_client_auth(),
+        };
+        Ok(RustlsClient { config: Arc::new(config) })
     }
 
     fn with(
@@ -138,6 +169,31 @@ impl RustlsClient {
     }
 }
 
+/// What presents this chain and signs with that key, whether they belong together or not; for a client and for a server.
+///
+/// # Errors
+/// When rustls can't sign with such a key.
+pub fn presents(
+    chain: &[CertificateDer<'static>],
+    key: PrivateKeyDer<'static>,
+) -> Result<Arc<SingleCertAndKey>> {
+    let key = aws_lc_rs::sign::any_supported_type(&key)?;
+    Ok(Arc::new(CertifiedKey::new(chain.to_vec(), key).into()))
+}
+
+/// These schemes and no other, in this order. rustls wants a list that lives for ever; a test has few.
+fn only(schemes: &[SignatureScheme]) -> Result<WebPkiSupportedAlgorithms> {
+    let all = aws_lc_rs::default_provider().signature_verification_algorithms;
+    let mapping = schemes
+        .iter()
+        .map(|scheme| {
+            let found = all.mapping.iter().find(|(known, _)| known == scheme);
+            found.copied().with_context(|| format!("rustls has no scheme {scheme:?}"))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(WebPkiSupportedAlgorithms { all: all.all, mapping: mapping.leak() })
+}
+
 /// A socket to a server on this host that gives up after 20 s.
 pub fn connect(port: u16) -> Result<TcpStream> {
     let socket = TcpStream::connect(("127.0.0.1", port)).context("connecting")?;
@@ -200,6 +256,7 @@ fn describe(connection: &ClientConnection) -> Result<Exchange> {
         kind: connection.handshake_kind().context("no handshake was made")?,
         alpn: connection.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
         early: false,
+        chain: connection.peer_certificates().unwrap_or_default().to_vec(),
         text: String::new(),
     })
 }

@@ -275,6 +275,11 @@ impl Core {
         }
     }
 
+    /// Whether it is we who were announced: the core tells every watcher of every provider.
+    pub(crate) fn is_self(&self, announced: &AnnouncedProvider) -> bool {
+        std::ptr::eq(self.handle, announced.handle)
+    }
+
     /// Ends what [`Self::watch_providers`] began.
     pub(super) fn forget_providers(&self) {
         if let Some(deregister) = self.deregister_child_cb {
@@ -330,7 +335,14 @@ impl PartialEq for AnnouncedProvider {
 
 unsafe extern "C" fn provider_appeared(handle: *const CoreHandle, provider: *mut c_void) -> c_int {
     // SAFETY: `watch_providers`' promise.
-    unsafe { told(provider, "provider_appeared", |us| us.provider_appeared(announced(us, handle))) }
+    unsafe {
+        told(provider, "provider_appeared", |us| {
+            // The core announces us to ourselves too, once we are active.
+            if !std::ptr::eq(handle, us.core.handle) {
+                us.provider_appeared(announced(us, handle));
+            }
+        })
+    }
 }
 
 unsafe extern "C" fn provider_vanishes(handle: *const CoreHandle, provider: *mut c_void) -> c_int {
