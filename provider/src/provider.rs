@@ -11,6 +11,7 @@ use qtls_crypto::{
 };
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The property that every algorithm of ours carries, whatever the section in `openssl.cnf` is called.
 pub(crate) const PROPERTY: &str = "provider=qtls";
@@ -42,6 +43,7 @@ pub(crate) struct Provider {
     serves_tls: AtomicBool,
     told_of_unusable_keys: AtomicBool,
     told_of_withheld_schemes: AtomicBool,
+    told_of_bad_key: Mutex<Option<(String, Instant)>>,
 }
 
 /// What the core tells us of the library context around us.
@@ -82,6 +84,7 @@ impl Provider {
             serves_tls: AtomicBool::new(false),
             told_of_unusable_keys: AtomicBool::new(false),
             told_of_withheld_schemes: AtomicBool::new(false),
+            told_of_bad_key: Mutex::default(),
         };
         if refusal.is_none() && provider.options.self_test == SelfTest::OnLoad {
             refusal = provider.run_self_tests().err();
@@ -223,6 +226,21 @@ impl Provider {
                     self.core.openssl_version()
                 ),
             );
+        }
+    }
+
+    /// A key in a file is wrong. That stands in the error queue, but OpenSSL's store, by which its programs read keys, throws
+    /// it away and says "unsupported". A public key may be a peer's where there is TLS: peers do not write into our log.
+    pub(crate) fn tell_of_bad_key(&self, is_private: bool, problem: &Problem) {
+        /// The store tries a file as one thing after another, and asks us several times.
+        const SAME_FILE: Duration = Duration::from_secs(1);
+        if problem.is_ours() || !is_private && self.serves_tls.load(Ordering::Relaxed) {
+            return;
+        }
+        let mut told = self.told_of_bad_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref().is_none_or(|(text, when)| *text != problem.text || when.elapsed() > SAME_FILE) {
+            self.log(Level::Error, &problem.text);
+            *told = Some((problem.text.to_string(), Instant::now()));
         }
     }
 

@@ -20,10 +20,12 @@ pub mod platform;
 pub mod process;
 pub mod report;
 pub mod rustls_client;
+pub mod shell;
 
 pub use groups::{GROUPS, Group};
 pub use openssl_conf::{Native, OpensslConf};
 pub use platform::{Platform, WorkDir};
+pub use shell::OpensslShell;
 
 /// How much of the product to try: `QTLS_TESTS=ci` (the default) or `full`.
 pub fn full() -> bool {
