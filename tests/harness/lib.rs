@@ -20,6 +20,7 @@ pub mod platform;
 pub mod process;
 pub mod report;
 pub mod rustls_client;
+pub mod rustls_server;
 
 pub use groups::{GROUPS, Group};
 pub use openssl_conf::{Native, OpensslConf};
