@@ -4,12 +4,15 @@ SHELL := /bin/bash
 CARGO ?= cargo
 
 help: ## What there is to make
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 demo: ## Post-quantum TLS by an unmodified nginx, on this machine, now
 	@demo/run.sh
 
-demo-stop: ## End the demo's nginx
+demo-debian13: ## The same in a Debian 13 root, with ML-DSA certificates, on any machine
+	@demo/run.sh debian13
+
+demo-stop: ## End the demos' nginx
 	@demo/run.sh stop
 
 # Without debug information the files are a quarter as big; target/release keeps it.
@@ -32,4 +35,4 @@ bench: ## Measure both sides in one run; writes docs/benchmarks.md
 lint: ## Format, clippy, licences and sources of dependencies
 	tests/lint.sh
 
-.PHONY: help demo demo-stop build test test-full bench lint
+.PHONY: help demo demo-debian13 demo-stop build test test-full bench lint

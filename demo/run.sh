@@ -1,25 +1,31 @@
 #!/usr/bin/env bash
-# `make demo`: an unmodified nginx serves post-quantum TLS because OPENSSL_CONF names one file. `make demo-stop` ends it.
+# `make demo`: an unmodified nginx serves post-quantum TLS because OPENSSL_CONF names one file. `make demo-debian13`: the
+# same in a Debian 13 root, whose OpenSSL 3.5 can use ML-DSA certificates. `make demo-stop` ends both.
 #
-# Debian 12 or 13, with Rust. Everything it makes lies in target/demo. It changes nothing of the system's nginx or
-# OpenSSL; packages that are missing for the build are installed by apt-get. Where nginx is not installed, Debian's
+# Debian 12 or 13, with Rust. Everything it makes lies in target/demo, or in the root. It changes nothing of the system's
+# nginx or OpenSSL; packages that are missing for the build are installed by apt-get. Where nginx is not installed, Debian's
 # package is unpacked into target/demo instead, because installing it would start a service on port 80.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-demo=$PWD/target/demo
+
+# Where programs run (empty: here), the demo's folder as they see it, and as we see it.
+root= place=$PWD/target/demo demo=$PWD/target/demo
+debian13=/opt/qtls-demo
 
 main() {
     case ${1:-start} in
         start) ;;
+        debian13) make_root ;;
         stop) stop && return ;;
-        *) fail "demo/run.sh knows start and stop, not '$1'" "run: make demo" ;;
+        *) fail "demo/run.sh knows start, debian13 and stop, not '$1'" "run: make demo" ;;
     esac
     [ -f /etc/debian_version ] || fail "this demo is written for Debian 12 and 13" "on another system follow docs/install.md"
     mkdir -p "$demo"
     stop_quietly
     build
     find_nginx
-    make_certificate
+    look_at_openssl
+    make_certificates
     configure
     start_nginx
     show
@@ -54,6 +60,25 @@ as_root() {
     fi
 }
 
+# there COMMAND...: in the root, where the demo has one, with nothing of our environment.
+there() {
+    if [ -n "$root" ]; then
+        env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin LC_ALL=C.UTF-8 ${OPENSSL_CONF:+OPENSSL_CONF="$OPENSSL_CONF"} chroot "$root" "$@"
+    else
+        "$@"
+    fi
+}
+
+# openssl as the system has it, whatever our environment says.
+plain_openssl() { (unset OPENSSL_CONF; there openssl "$@"); }
+
+make_root() {
+    [ "$(id -u)" = 0 ] || fail "a Debian 13 root takes root to make and to enter" "run as root: make demo-debian13"
+    say "A Debian 13 root, made once and kept in the cache"
+    root=$(tests/setup/root.sh trixie) || fail "the root could not be made, its message is above" "mend that and run: make demo-debian13"
+    demo=$root$debian13 place=$debian13
+}
+
 apt_get() { as_root env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 "$@"; }
 
 build() {
@@ -78,6 +103,10 @@ build() {
 
 # Sets nginx to a program that uses the system's OpenSSL.
 find_nginx() {
+    if [ -n "$root" ]; then
+        nginx=/usr/sbin/nginx
+        return
+    fi
     nginx=$(PATH=$PATH:/usr/sbin command -v nginx || true)
     if [ -n "$nginx" ]; then
         uses_libssl && return
@@ -107,43 +136,76 @@ uses_libssl() {
     libraries=$(ldd "$nginx" 2>/dev/null) && [[ $libraries =~ libssl\.so\.[34] ]] && [[ $libraries != *"not found"* ]]
 }
 
-make_certificate() {
+# Sets openssl to its version, ours to "yes" where it has X25519MLKEM768 itself and we take it over, ml_dsa to "yes" where
+# TLS can use ML-DSA certificates: libssl asks providers for signature schemes from 3.2 on.
+look_at_openssl() {
+    openssl=$(plain_openssl version | cut -d' ' -f2) ours=no ml_dsa=no
+    plain_openssl list -kem-algorithms 2>/dev/null | grep -q X25519MLKEM768 && ours=yes
+    case $openssl in 3.[01].*) ;; *) ml_dsa=yes ;; esac
+    file=with-system.cnf
+    if [ "$ours" = yes ]; then
+        file=prefer.cnf
+        say "OpenSSL $openssl has X25519MLKEM768 and ML-DSA itself; here Q-TLS takes them over (native = prefer)"
+    fi
+    # Programs in a root see nothing outside of it.
+    module=$PWD/dist/qtls.so
+    if [ -n "$root" ]; then
+        install -m 755 dist/qtls.so "$demo/qtls.so"
+        module=$place/qtls.so
+    fi
+    sed -e "s|/usr/local/lib/qtls/qtls.so|$module|" "openssl-cnf/$file" >"$demo/openssl.cnf"
+}
+
+make_certificates() {
     say "A classical certificate: ECDSA P-256, self-signed, for localhost"
-    quietly certificate.log openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 \
-        -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
-        -addext basicConstraints=critical,CA:FALSE -keyout "$demo/server.key" -out "$demo/server.pem" ||
-        fail "openssl could not make a certificate, its last lines are above" "look at target/demo/certificate.log"
-    openssl x509 -in "$demo/server.pem" -noout -text | grep -E 'Public Key Algorithm|ASN1 OID' | sed 's/^ */   /'
+    certificate ecdsa -newkey ec -pkeyopt ec_paramgen_curve:P-256
+    cp "$demo/ecdsa.pem" "$demo/ca.pem"
+    if [ "$ml_dsa" = yes ]; then
+        say "A post-quantum certificate beside it: ML-DSA-65"
+        OPENSSL_CONF=$place/openssl.cnf certificate ml-dsa-65 -newkey ML-DSA-65
+        cat "$demo/ml-dsa-65.pem" >>"$demo/ca.pem"
+    else
+        say "No ML-DSA certificate: TLS on OpenSSL $openssl cannot use one, from 3.2 on it can. See it on this machine: make demo-debian13"
+    fi
+}
+
+# certificate NAME ARGUMENTS...: makes NAME.pem and NAME.key.
+certificate() {
+    local name=$1
+    shift
+    quietly "$name.log" there openssl req -x509 "$@" -nodes -days 30 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+        -keyout "$place/$name.key" -out "$place/$name.pem" ||
+        fail "openssl could not make the certificate $name, its last lines are above" "look at $demo/$name.log"
+    OPENSSL_CONF=$place/openssl.cnf there openssl x509 -in "$place/$name.pem" -noout -text |
+        grep -E 'Public Key Algorithm|ASN1 OID' | sed 's/^ */   /'
 }
 
 # The shipped files with this machine's paths in them.
 configure() {
     port=$(free_port 8443)
     application=$(free_port $((port + 1)))
-    local file=with-system.cnf
-    if env -u OPENSSL_CONF openssl list -kem-algorithms 2>/dev/null | grep -q X25519MLKEM768; then
-        file=prefer.cnf
-        say "This OpenSSL has X25519MLKEM768 itself; here Q-TLS takes it over (native = prefer)"
-    fi
-    sed -e "s|/usr/local/lib/qtls/qtls.so|$PWD/dist/qtls.so|" "openssl-cnf/$file" >"$demo/openssl.cnf"
-    sed -e "s|/etc/nginx/tls/|$demo/|" -e "s|listen 443 |listen 127.0.0.1:$port |" \
-        -e "s|http://127.0.0.1:8080;|http://127.0.0.1:$application;|" nginx-conf/require_any.conf >"$demo/site.conf"
-    sed -e "s|/var/log/nginx/|$demo/|" nginx-conf/log.conf >"$demo/log.conf"
+    local site=require_any.conf
+    [ "$ml_dsa" = no ] || site=ml-dsa.conf
+    sed -e "s|/etc/nginx/tls/server\.|$place/ecdsa.|" -e "s|/etc/nginx/tls/|$place/|" \
+        -e "s|listen 443 |listen 127.0.0.1:$port |" \
+        -e "s|http://127.0.0.1:8080;|http://127.0.0.1:$application;|" "nginx-conf/$site" >"$demo/site.conf"
+    sed -e "s|/var/log/nginx/|$place/|" nginx-conf/log.conf >"$demo/log.conf"
     cat >"$demo/nginx.conf" <<CONF
 # Made by demo/run.sh.
 worker_processes 1;
-pid $demo/nginx.pid;
-error_log $demo/error.log;
+pid $place/nginx.pid;
+error_log $place/error.log;
 events {}
 http {
-    access_log $demo/access.log;
-    client_body_temp_path $demo/temporary;
-    proxy_temp_path $demo/temporary;
-    fastcgi_temp_path $demo/temporary;
-    uwsgi_temp_path $demo/temporary;
-    scgi_temp_path $demo/temporary;
-    include $demo/log.conf;
-    include $demo/site.conf;
+    access_log $place/access.log;
+    client_body_temp_path $place/temporary;
+    proxy_temp_path $place/temporary;
+    fastcgi_temp_path $place/temporary;
+    uwsgi_temp_path $place/temporary;
+    scgi_temp_path $place/temporary;
+    include $place/log.conf;
+    include $place/site.conf;
 
     # The application behind the gateway.
     map \$http_x_tls_group \$group {
@@ -173,56 +235,81 @@ free_port() {
 }
 
 start_nginx() {
-    version=$("$nginx" -v 2>&1 | sed 's/.*: //')
-    say "Starting the unmodified $nginx ($version) with OPENSSL_CONF=$demo/openssl.cnf"
-    OPENSSL_CONF=$demo/openssl.cnf quietly start.log "$nginx" -p "$demo/" -e "$demo/error.log" -c "$demo/nginx.conf" ||
-        fail "nginx did not start, its reason is above" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
+    version=$(there "$nginx" -v 2>&1 | sed 's/.*: //')
+    say "Starting the unmodified $nginx ($version) ${root:+of the root }with OPENSSL_CONF=$place/openssl.cnf"
+    OPENSSL_CONF=$place/openssl.cnf quietly start.log there "$nginx" -p "$place/" -e "$place/error.log" -c "$place/nginx.conf" ||
+        fail "nginx did not start, its reason is above" "$(doctor)"
     # Its sockets are open before the command returns, its process id is written after that.
-    until_true running || fail "nginx ended at once" "look at target/demo/error.log"
+    until_true running || fail "nginx ended at once" "look at $demo/error.log"
     # OpenSSL goes on without a module that it can't load.
-    grep -qF "$PWD/dist/qtls.so" "/proc/$(running)/maps" ||
-        fail "nginx runs, but without qtls.so" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
+    grep -qF "$module" "/proc/$(running)/maps" || fail "nginx runs, but without qtls.so" "$(doctor)"
+}
+
+# The command that says what is wrong.
+doctor() {
+    if [ -n "$root" ]; then
+        echo "install dist/qtls $demo/qtls; chroot $root $place/qtls doctor --nginx $nginx --conf $place/openssl.cnf --nginx-conf $place/nginx.conf"
+    else
+        echo "dist/qtls doctor --nginx ${nginx#"$PWD/"} --conf target/demo/openssl.cnf --nginx-conf target/demo/nginx.conf"
+    fi
 }
 
 show() {
     say "A client of today: qtls probe localhost:$port"
     local status=0
-    dist/qtls probe "localhost:$port" --ca "$demo/server.pem" | tee "$demo/probe.txt" | sed 's/^/   /' || status=$?
+    dist/qtls probe "localhost:$port" --ca "$demo/ca.pem" | tee "$demo/probe.txt" | sed 's/^/   /' || status=$?
     if [ "$status" != 0 ] || ! grep -q 'X25519MLKEM768 negotiated' "$demo/probe.txt"; then
-        fail "X25519MLKEM768 was not negotiated" "dist/qtls doctor --nginx $nginx --conf $demo/openssl.cnf --nginx-conf $demo/nginx.conf"
+        fail "X25519MLKEM768 was not negotiated" "$(doctor)"
+    fi
+    if [ "$ml_dsa" = yes ] && ! grep -q mldsa65 "$demo/probe.txt"; then
+        fail "the server did not sign with ML-DSA-65" "$(doctor)"
     fi
 
-    say "A client of yesterday, which knows no post-quantum group: openssl s_client -groups X25519:P-256"
-    # Without our OPENSSL_CONF: the system's own OpenSSL, as it is.
-    env -u OPENSSL_CONF openssl s_client -connect "127.0.0.1:$port" -servername localhost -groups X25519:P-256 \
-        -CAfile "$demo/server.pem" -verify_return_error -ign_eof >"$demo/classical.txt" 2>&1 \
+    say "A client of yesterday, which knows nothing post-quantum: openssl s_client -groups X25519:P-256 -sigalgs ECDSA+SHA256"
+    plain_openssl s_client -connect "127.0.0.1:$port" -servername localhost -groups X25519:P-256 -sigalgs ECDSA+SHA256 \
+        -CAfile "$place/ecdsa.pem" -verify_return_error -ign_eof >"$demo/classical.txt" 2>&1 \
         < <(printf 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n') || true
-    grep -E '^(New, TLS|Hello over)' "$demo/classical.txt" | sed 's/^/   /' ||
-        fail "the classical client was not served" "look at target/demo/classical.txt and target/demo/error.log"
+    grep -E '^(New, TLS|Peer signature type|Hello over)' "$demo/classical.txt" | sed 's/^/   /'
+    grep -q '^Hello over' "$demo/classical.txt" ||
+        fail "the classical client was not served" "look at $demo/classical.txt and $demo/error.log"
 }
 
 say_what_next() {
+    local certificates=""
+    [ "$ml_dsa" = no ] || certificates=" and serves ML-DSA-65 beside ECDSA"
     cat <<TEXT
 
-== Done: $version on $(openssl version | cut -d' ' -f1,2) speaks X25519MLKEM768, and nobody is locked out.
+== Done: $version on OpenSSL $openssl speaks X25519MLKEM768$certificates, and nobody is locked out.
 
 It goes on running. Type next, in $PWD:
-   OPENSSL_CONF=target/demo/openssl.cnf curl --cacert target/demo/server.pem https://localhost:$port/
-   curl --cacert target/demo/server.pem --curves X25519 https://localhost:$port/
-   cat target/demo/tls.log                                # what nginx logged of each request
-   dist/qtls probe localhost:$port --groups X25519         # as a classical client
-   dist/qtls doctor --nginx ${nginx#"$PWD/"} --conf target/demo/openssl.cnf --nginx-conf target/demo/nginx.conf
-   dist/qtls --help
-Your own gateway: docs/install.md. What runs here: target/demo/nginx.conf and target/demo/openssl.cnf
-Stop it with: make demo-stop
 TEXT
+    if [ -n "$root" ]; then
+        cat <<TEXT
+   curl --cacert $demo/ecdsa.pem https://localhost:$port/
+   cat $demo/tls.log                                       # what nginx logged of each request
+   dist/qtls probe localhost:$port --groups X25519         # as a client with classical key exchange
+   $(doctor)
+Your own gateway: docs/install.md, docs/certificates.md. What runs here: $demo/nginx.conf and openssl.cnf beside it
+TEXT
+    else
+        cat <<TEXT
+   OPENSSL_CONF=target/demo/openssl.cnf curl --cacert target/demo/ca.pem https://localhost:$port/
+   curl --cacert target/demo/ecdsa.pem --curves X25519 https://localhost:$port/
+   cat target/demo/tls.log                                # what nginx logged of each request
+   dist/qtls probe localhost:$port --groups X25519         # as a client with classical key exchange
+   $(doctor)
+   dist/qtls --help
+Your own gateway: docs/install.md, docs/certificates.md. What runs here: target/demo/nginx.conf and target/demo/openssl.cnf
+TEXT
+    fi
+    echo "Stop it with: make demo-stop"
 }
 
 # Prints the process id of the demo's nginx, or fails.
 running() {
     local pid
     pid=$(cat "$demo/nginx.pid" 2>/dev/null) && [ -n "$pid" ] &&
-        tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$demo/nginx.conf" && echo "$pid"
+        tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$place/nginx.conf" && echo "$pid"
 }
 
 has_ended() { [ ! -d "/proc/$1" ]; }
@@ -244,9 +331,20 @@ stop_quietly() {
 }
 
 stop() {
+    local found=no
     if running >/dev/null; then
         stop_quietly
-        echo "The demo's nginx has ended. Its files are in target/demo; nothing else was changed."
+        found=yes
+    fi
+    # That of the Debian 13 root, whichever root of the cache it is.
+    place=$debian13
+    for demo in "${QTLS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/qtls}"/root-trixie-*/root"$debian13"; do
+        running >/dev/null || continue
+        stop_quietly
+        found=yes
+    done
+    if [ "$found" = yes ]; then
+        echo "The demo's nginx has ended. Its files are in target/demo, or in its root; nothing else was changed."
     else
         echo "The demo's nginx does not run."
     fi

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Measures both sides in one run and writes docs/benchmarks.md. Wants a machine with nothing else to do; takes some
-# ten minutes. What counts is the ratio: absolute times differ from machine to machine.
+# a quarter of an hour. What counts is the ratio: absolute times differ from machine to machine.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -38,13 +38,36 @@ in_root() {
 }
 bookworm=$(in_root bookworm)
 trixie=$(in_root trixie)
+sid=$(in_root sid)
+
+# identity NAME ALGORITHM: NAME.pem (a leaf and an intermediate under a root that is not sent) and NAME.key, by OpenSSL 3.5.
+identity() {
+    chroot "$trixie" sh -ec '
+        cd /opt/qtls-bench
+        make() { openssl genpkey $2 -out "$1.key" && openssl req -new -key "$1.key" -subj "/CN=$1" -out "$1.csr"; }
+        sign() { openssl x509 -req -in "$1.csr" -CA "$2.crt" -CAkey "$2.key" -days 30 -extfile "$1.ext" -out "$1.crt"; }
+        echo "basicConstraints = critical, CA:TRUE" >intermediate.ext
+        echo "subjectAltName = DNS:localhost" >localhost.ext
+        for name in root intermediate localhost; do make "$name" "$2"; done
+        openssl req -x509 -key root.key -subj /CN=root -days 30 -out root.crt
+        sign intermediate root
+        sign localhost intermediate
+        cat localhost.crt intermediate.crt >"$1.pem"
+        mv localhost.key "$1.key"
+    ' sh "$1" "$2" >"$work/identity.log" 2>&1 || { cat "$work/identity.log" >&2; exit 1; }
+    mv "$trixie/opt/qtls-bench/$1".{pem,key} "$work/"
+}
+identity ecdsa "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"
+identity ml-dsa-65 "-algorithm ML-DSA-65"
+ecdsa=cert=$work/ecdsa.pem,key=$work/ecdsa.key
+ml_dsa=cert=$work/ml-dsa-65.pem,key=$work/ml-dsa-65.key
 
 handshakes_in() {
     local root=$1
     shift
     local arguments=()
     for configuration in "$@"; do arguments+=(--conf "$configuration,chroot=$root"); done
-    dist/qtls bench --nginx /usr/sbin/nginx --rounds "$rounds" --handshakes "$handshakes" "${arguments[@]}"
+    dist/qtls bench --nginx /usr/sbin/nginx --rounds "$rounds" --handshakes "$handshakes" ${only:+--only "$only"} "${arguments[@]}"
 }
 
 etc=/opt/qtls-bench
@@ -65,6 +88,19 @@ HEAD
     printf '`openssl` is its own X25519MLKEM768; `qtls` is ours with `native = prefer`.\n\n```text\n'
     handshakes_in "$trixie" "openssl=$etc/without-hybrid.cnf,group=X25519MLKEM768" \
         "qtls=$etc/prefer.cnf,group=X25519MLKEM768" "classical=$etc/without.cnf,group=X25519"
+    printf '```\n\n## Worker CPU of a handshake with an ML-DSA-65 certificate: stock nginx 1.26 on OpenSSL 3.5\n\n'
+    printf 'Leaf and intermediate; `openssl` signs itself, `qtls` is ours with `native = prefer`, `classical` is ECDSA P-256.\n\n```text\n'
+    only=full handshakes_in "$trixie" "openssl=$etc/without-hybrid.cnf,group=X25519MLKEM768,$ml_dsa" \
+        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,$ml_dsa" "classical=$etc/without.cnf,group=X25519,$ecdsa"
+    printf '```\n\nThe last to the classical handshake, in a run of its own:\n\n```text\n'
+    only=full handshakes_in "$trixie" "classical=$etc/without.cnf,group=X25519,$ecdsa" \
+        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,$ml_dsa"
+    printf '```\n\n## Bytes of a certificate chain on the wire: stock nginx 1.30 on OpenSSL 3.6 (Debian sid)\n\n'
+    printf 'Leaf and intermediate, with and without RFC 8879 compression (zlib), which nginx has from 1.29.1 on. ML-DSA keys and\n'
+    printf 'signatures are random bytes, and do not get shorter.\n\n```text\n'
+    rounds=1 handshakes=200 only=full handshakes_in "$sid" \
+        "ecdsa=$etc/prefer.cnf,$ecdsa" "ecdsa-compressed=$etc/prefer.cnf,compress=on,$ecdsa" \
+        "ml-dsa-65=$etc/prefer.cnf,$ml_dsa" "ml-dsa-65-compressed=$etc/prefer.cnf,compress=on,$ml_dsa"
     printf '```\n\n## Operations through EVP, against OpenSSL 3.5\n\n```text\n'
     provider/benches/run.sh
     printf '```\n'

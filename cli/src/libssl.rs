@@ -3,7 +3,7 @@
 //! Nothing is linked. Symbols are looked up in exactly the files given, so that one binary can ask OpenSSL 3.0 to
 //! 4.0. The types are OpenSSL's public C interface, which kept all of these signatures from 3.0 to 4.0.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_ulong, c_void};
 use std::os::unix::ffi::OsStrExt as _;
@@ -31,9 +31,22 @@ struct ConfValue {
     value: *mut c_char,
 }
 
+/// `OSSL_ALGORITHM` (`<openssl/core.h>`).
+#[repr(C)]
+struct OsslAlgorithm {
+    names: *const c_char,
+    properties: *const c_char,
+    implementation: *const c_void,
+    description: *const c_char,
+}
+
+/// `OSSL_OP_KEYMGMT` (`<openssl/core_dispatch.h>`).
+const OPERATION_KEY_MANAGEMENT: c_int = 10;
+
 /// Values of `OSSL_PARAM.data_type` (`<openssl/core.h>`).
 mod param_type {
     pub(super) const INTEGER: std::ffi::c_uint = 1;
+    pub(super) const UTF8_STRING: std::ffi::c_uint = 4;
     pub(super) const UTF8_PTR: std::ffi::c_uint = 6;
 }
 
@@ -46,6 +59,7 @@ const CONF_DEFAULT_SECTION: c_ulong = 0x20;
 
 /// Commands of `SSL_CTX_ctrl` (`<openssl/ssl.h>`).
 mod ctrl {
+    pub(super) const CHAIN_CERTIFICATE: std::ffi::c_int = 89;
     pub(super) const SET_GROUPS_LIST: std::ffi::c_int = 92;
     pub(super) const SET_SIGALGS_LIST: std::ffi::c_int = 98;
     pub(super) const SET_MIN_PROTO_VERSION: std::ffi::c_int = 123;
@@ -102,6 +116,9 @@ functions! {
     OSSL_PROVIDER_get0_name(Opaque) -> *const c_char;
     OSSL_PROVIDER_get_params(Opaque, *mut OsslParam) -> c_int;
     OSSL_PROVIDER_self_test(Opaque) -> c_int;
+    OSSL_PROVIDER_query_operation(Opaque, c_int, *mut c_int) -> *const OsslAlgorithm;
+    OSSL_PROVIDER_unquery_operation(Opaque, c_int, *const OsslAlgorithm);
+    OSSL_PROVIDER_get_capabilities(Opaque, *const c_char, unsafe extern "C" fn(*const OsslParam, *mut c_void) -> c_int, *mut c_void) -> c_int;
     EVP_KEYMGMT_fetch(Opaque, *const c_char, *const c_char) -> Opaque;
     EVP_KEYMGMT_get0_provider(Opaque) -> Opaque;
     EVP_KEYMGMT_free(Opaque);
@@ -115,8 +132,13 @@ functions! {
     BIO_write(Opaque, *const c_void, c_int) -> c_int;
     BIO_free(Opaque) -> c_int;
     PEM_read_bio_X509(Opaque, *mut Opaque, *const c_void, *mut c_void) -> Opaque;
-    PEM_read_bio_PrivateKey(Opaque, *mut Opaque, *const c_void, *mut c_void) -> Opaque;
+    PEM_read_bio_X509_AUX(Opaque, *mut Opaque, *const c_void, *mut c_void) -> Opaque;
+    PEM_read_bio_PrivateKey(Opaque, *mut Opaque, unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut c_void) -> c_int, *mut c_void) -> Opaque;
+    X509_check_private_key(*const c_void, *const c_void) -> c_int;
     X509_free(Opaque);
+    i2d_X509(*const c_void, *mut *mut u8) -> c_int;
+    d2i_X509(*mut Opaque, *mut *const u8, c_long) -> Opaque;
+    X509_get0_pubkey(*const c_void) -> Opaque;
     EVP_PKEY_free(Opaque);
     TLS_method() -> *const c_void;
     SSL_CTX_new(*const c_void) -> Opaque;
@@ -139,6 +161,7 @@ functions! {
     SSL_do_handshake(Opaque) -> c_int;
     SSL_get_error(*const c_void, c_int) -> c_int;
     SSL_version(*const c_void) -> c_int;
+    SSL_get1_peer_certificate(*const c_void) -> Opaque;
 }
 
 /// A library that stays loaded for the life of the process.
@@ -231,6 +254,10 @@ pub(crate) struct Provider {
     pub(crate) running: bool,
     /// Outcome of its self-test.
     pub(crate) self_test: bool,
+    /// The key types it has, each by its first name.
+    pub(crate) key_types: Vec<String>,
+    /// The TLS signature schemes it offers.
+    pub(crate) schemes: Vec<String>,
 }
 
 /// What kind of algorithm to look for.
@@ -259,6 +286,8 @@ pub(crate) struct Handshake {
     pub(crate) version: u16,
     /// Everything the server sent.
     pub(crate) server_bytes: Vec<u8>,
+    /// The server's certificate as the client got it, DER; empty when it got none.
+    pub(crate) certificate: Vec<u8>,
     /// The error queue when it failed.
     pub(crate) errors: Vec<String>,
 }
@@ -511,7 +540,63 @@ impl OpenSsl {
             name != self_test_of || unsafe { (self.functions.OSSL_PROVIDER_self_test)(handle) } == 1;
         // SAFETY: still null, or set to a string that lives as long as the provider.
         let [title, version, build] = texts.map(|text| unsafe { text_at(text) }.unwrap_or_default());
-        Provider { name, title, version, build, running: status == 1, self_test }
+        let running = status == 1;
+        let (key_types, schemes) = (self.key_types(handle), self.schemes(handle));
+        Provider { name, title, version, build, running, self_test, key_types, schemes }
+    }
+
+    fn key_types(&self, provider: Opaque) -> Vec<String> {
+        let mut key_types = Vec::new();
+        let mut no_cache = 0;
+        // SAFETY: the provider is active; its table ends with null names and lives until it is given back.
+        unsafe {
+            let table = (self.functions.OSSL_PROVIDER_query_operation)(
+                provider,
+                OPERATION_KEY_MANAGEMENT,
+                &raw mut no_cache,
+            );
+            let mut row = table;
+            while !row.is_null()
+                && let Some(names) = text_at((*row).names)
+            {
+                key_types.extend(names.split(':').next().map(str::to_owned));
+                row = row.add(1);
+            }
+            (self.functions.OSSL_PROVIDER_unquery_operation)(provider, OPERATION_KEY_MANAGEMENT, table);
+        }
+        key_types
+    }
+
+    fn schemes(&self, provider: Opaque) -> Vec<String> {
+        unsafe extern "C" fn collect(parameters: *const OsslParam, list: *mut c_void) -> c_int {
+            // SAFETY: an array that ends with a null key, each entry with data of the size it tells; `list` is the vector
+            // lent below for the time of the call, used by one thread.
+            unsafe {
+                let mut parameter = parameters;
+                while !(*parameter).key.is_null() {
+                    let OsslParam { key, data_type, data, data_size, .. } = *parameter;
+                    if CStr::from_ptr(key) == c"tls-sigalg-name" && data_type == param_type::UTF8_STRING {
+                        // Some providers count the terminating zero, some do not.
+                        let bytes = std::slice::from_raw_parts(data.cast::<u8>(), data_size);
+                        let text = String::from_utf8_lossy(bytes).trim_end_matches('\0').to_owned();
+                        (*list.cast::<Vec<String>>()).push(text);
+                    }
+                    parameter = parameter.add(1);
+                }
+            }
+            1
+        }
+        let mut schemes: Vec<String> = Vec::new();
+        // SAFETY: the provider is active; the callback only pushes to `schemes`, which outlives the call.
+        unsafe {
+            (self.functions.OSSL_PROVIDER_get_capabilities)(
+                provider,
+                c"TLS-SIGALG".as_ptr(),
+                collect,
+                (&raw mut schemes).cast(),
+            );
+        }
+        schemes
     }
 
     /// The provider that serves an algorithm under the given property query, with the default properties in force.
@@ -573,6 +658,72 @@ impl OpenSsl {
     fn memory(&self) -> Opaque {
         // SAFETY: BIO_s_mem gives a static object; the new BIO is owned by the caller.
         unsafe { (self.functions.BIO_new)((self.functions.BIO_s_mem)()) }
+    }
+
+    /// Why libcrypto makes nothing of the public key of a certificate in DER; none when it does.
+    pub(crate) fn public_key_problem(&self, certificate: &[u8]) -> Option<Vec<String>> {
+        self.take_errors();
+        let mut start = certificate.as_ptr();
+        let length = c_long::try_from(certificate.len()).unwrap_or(0);
+        // SAFETY: reads `length` bytes at most from `start`, which it moves; the key belongs to the certificate, which is
+        // freed here.
+        let understood = unsafe {
+            let parsed = (self.functions.d2i_X509)(null_mut(), &raw mut start, length);
+            let key = if parsed.is_null() { null_mut() } else { (self.functions.X509_get0_pubkey)(parsed) };
+            (self.functions.X509_free)(parsed);
+            !key.is_null()
+        };
+        let errors = self.take_errors();
+        (!understood).then_some(errors)
+    }
+
+    /// A BIO that reads `bytes`, which have to outlive it.
+    fn reader(&self, bytes: &[u8]) -> Opaque {
+        let length = c_int::try_from(bytes.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the BIO reads `length` bytes at most of what the caller keeps alive.
+        unsafe { (self.functions.BIO_new_mem_buf)(bytes.as_ptr().cast(), length) }
+    }
+
+    /// A private key in PEM, owned by the caller; null when none of the passphrases opens it, with the last errors kept.
+    fn read_key(&self, pem: &[u8], passwords: &[String]) -> Opaque {
+        /// `pem_password_cb`: without one OpenSSL would ask on the terminal.
+        unsafe extern "C" fn answer(
+            buffer: *mut c_char,
+            size: c_int,
+            _: c_int,
+            password: *mut c_void,
+        ) -> c_int {
+            // SAFETY: null, or the text lent below for the time of the call.
+            let Some(password) = (unsafe { text_at(password.cast()) }) else { return -1 };
+            let Some(length) = c_int::try_from(password.len()).ok().filter(|length| *length <= size) else {
+                return -1;
+            };
+            // SAFETY: `buffer` has `size` bytes, which are enough.
+            unsafe { password.as_ptr().copy_to_nonoverlapping(buffer.cast(), password.len()) };
+            length
+        }
+        let attempts = passwords.iter().map(|password| Some(c_text(password)));
+        let attempts = attempts.chain(passwords.is_empty().then_some(None));
+        let mut key = null_mut();
+        for password in attempts {
+            self.take_errors();
+            let password = password.as_ref().map_or(null(), |text| text.as_ptr());
+            let bio = self.reader(pem);
+            // SAFETY: the BIO and the passphrase outlive the call.
+            unsafe {
+                key = (self.functions.PEM_read_bio_PrivateKey)(
+                    bio,
+                    null_mut(),
+                    answer,
+                    password.cast_mut().cast(),
+                );
+                (self.functions.BIO_free)(bio);
+            }
+            if !key.is_null() {
+                break;
+            }
+        }
+        key
     }
 
     /// Takes everything out of a memory BIO.
@@ -658,30 +809,61 @@ impl Context<'_> {
         }
     }
 
-    /// Gives the server its certificate and key, both PEM.
-    pub(crate) fn use_identity(&self, certificate: &str, key: &str) -> bool {
+    /// Gives the context a certificate chain and its key, both PEM, as nginx does; a key behind a passphrase is tried with
+    /// each of `passwords`. Goes on after a refusal, and returns each one with OpenSSL's words.
+    pub(crate) fn use_identity(
+        &self,
+        chain: &[u8],
+        key: &[u8],
+        passwords: &[String],
+    ) -> Vec<(IdentityStep, Vec<String>)> {
         let functions = &self.library.functions;
-        // SAFETY: memory BIOs over live text, freed after reading; the context takes its own references.
+        let refusals = RefCell::new(Vec::new());
+        let done = |step: IdentityStep, done: bool| {
+            let errors = self.library.take_errors();
+            if !done {
+                refusals.borrow_mut().push((step, errors));
+            }
+            done
+        };
+        self.library.take_errors();
+        // SAFETY: BIOs over live bytes, each freed after reading; certificates and key are freed here, the context takes
+        // references of its own (`SSL_CTX_add1_chain_cert` is the command with the number 1).
         unsafe {
-            let read = |text: &str, parse: &dyn Fn(Opaque) -> Opaque| {
-                let length = c_int::try_from(text.len()).unwrap_or(0);
-                let bio = (functions.BIO_new_mem_buf)(text.as_ptr().cast(), length);
-                let object = parse(bio);
-                (functions.BIO_free)(bio);
-                object
-            };
-            let certificate =
-                read(certificate, &|bio| (functions.PEM_read_bio_X509)(bio, null_mut(), null(), null_mut()));
-            let key =
-                read(key, &|bio| (functions.PEM_read_bio_PrivateKey)(bio, null_mut(), null(), null_mut()));
-            let used = !certificate.is_null()
-                && !key.is_null()
-                && (functions.SSL_CTX_use_certificate)(self.raw, certificate) == 1
-                && (functions.SSL_CTX_use_PrivateKey)(self.raw, key) == 1;
-            (functions.X509_free)(certificate);
+            let bio = self.library.reader(chain);
+            let leaf = (functions.PEM_read_bio_X509_AUX)(bio, null_mut(), null(), null_mut());
+            if done(IdentityStep::ParseCertificate, !leaf.is_null())
+                && done(
+                    IdentityStep::UseCertificate,
+                    (functions.SSL_CTX_use_certificate)(self.raw, leaf) == 1,
+                )
+            {
+                loop {
+                    let next = (functions.PEM_read_bio_X509)(bio, null_mut(), null(), null_mut());
+                    if next.is_null() {
+                        break;
+                    }
+                    let added = (functions.SSL_CTX_ctrl)(self.raw, ctrl::CHAIN_CERTIFICATE, 1, next) == 1;
+                    (functions.X509_free)(next);
+                    done(IdentityStep::UseChain, added);
+                }
+                // The end of the file is an error like any other; nginx goes by its reason, too.
+                let end = self.library.take_errors();
+                if !end.iter().any(|error| error.contains("no start line")) {
+                    refusals.borrow_mut().push((IdentityStep::ParseChain, end));
+                }
+            }
+            (functions.BIO_free)(bio);
+
+            let key = self.library.read_key(key, passwords);
+            if done(IdentityStep::ParseKey, !key.is_null()) && !leaf.is_null() {
+                done(IdentityStep::Match, (functions.X509_check_private_key)(leaf, key) == 1);
+                done(IdentityStep::UseKey, (functions.SSL_CTX_use_PrivateKey)(self.raw, key) == 1);
+            }
+            (functions.X509_free)(leaf);
             (functions.EVP_PKEY_free)(key);
-            used
         }
+        refusals.into_inner()
     }
 
     /// What a server with this context answers to the first bytes of a client.
@@ -705,8 +887,13 @@ impl Context<'_> {
 
     /// A whole handshake in memory, `self` being the server.
     pub(crate) fn handshake_with(&self, client: &Context<'_>) -> Handshake {
-        let mut outcome =
-            Handshake { completed: false, version: 0, server_bytes: Vec::new(), errors: Vec::new() };
+        let mut outcome = Handshake {
+            completed: false,
+            version: 0,
+            server_bytes: Vec::new(),
+            certificate: Vec::new(),
+            errors: Vec::new(),
+        };
         let connections = (Connection::new(client, Role::Client), Connection::new(self, Role::Server));
         let (Some(client), Some(server)) = connections else {
             outcome.errors = self.library.take_errors();
@@ -732,9 +919,29 @@ impl Context<'_> {
         // SAFETY: the connection is live.
         let version = unsafe { (self.library.functions.SSL_version)(server.raw) };
         outcome.version = u16::try_from(version).unwrap_or(0);
+        outcome.certificate = client.peer_certificate();
         outcome.errors = self.library.take_errors();
         outcome
     }
+}
+
+/// What can be refused of a certificate chain and its key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum IdentityStep {
+    /// The leaf is no certificate.
+    ParseCertificate,
+    /// TLS can't use it.
+    UseCertificate,
+    /// Another of the chain is no certificate.
+    ParseChain,
+    /// TLS can't use another of the chain.
+    UseChain,
+    /// The key is none, or libcrypto has no such type.
+    ParseKey,
+    /// It is another certificate's.
+    Match,
+    /// TLS can't use the key.
+    UseKey,
 }
 
 #[derive(Clone, Copy)]
@@ -796,6 +1003,24 @@ impl<'a> Connection<'a> {
             (1, _) => Step::Done,
             (_, SSL_ERROR_WANT_READ) => Step::NeedsPeer,
             _ => Step::Failed,
+        }
+    }
+
+    fn peer_certificate(&self) -> Vec<u8> {
+        let functions = &self.library.functions;
+        // SAFETY: the certificate is ours and freed here; `i2d_X509` allocates what CRYPTO_free frees, and gives its length.
+        unsafe {
+            let certificate = (functions.SSL_get1_peer_certificate)(self.raw);
+            if certificate.is_null() {
+                return Vec::new();
+            }
+            let mut der = null_mut();
+            let length = usize::try_from((functions.i2d_X509)(certificate, &raw mut der)).unwrap_or(0);
+            let copy =
+                if der.is_null() { Vec::new() } else { std::slice::from_raw_parts(der, length).to_vec() };
+            (functions.CRYPTO_free)(der.cast(), null(), 0);
+            (functions.X509_free)(certificate);
+            copy
         }
     }
 

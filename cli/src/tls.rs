@@ -69,6 +69,11 @@ pub fn scheme_name(scheme: SignatureScheme) -> String {
     .to_owned()
 }
 
+/// Whether a scheme is one of draft-ietf-tls-mldsa, the only post-quantum ones there are.
+pub fn is_ml_dsa(scheme: SignatureScheme) -> bool {
+    qtls_crypto::signature_by_code_point(u16::from(scheme)).is_some()
+}
+
 /// The certificates of a PEM file.
 ///
 /// # Errors

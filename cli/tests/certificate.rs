@@ -35,6 +35,7 @@ fn the_certificates_of_the_rfcs_have_their_algorithms_names() {
             Certificate::describe(&CertificateDer::from_pem_file(root.join(file)).unwrap()).unwrap();
         assert_eq!(certificate.key, key);
         assert!(certificate.signature.starts_with("ML-DSA-"), "{file}: {}", certificate.signature);
+        assert!(certificate.key_post_quantum && certificate.signature_post_quantum, "{file}");
     }
 }
 
@@ -55,6 +56,7 @@ fn composite_certificates_have_the_drafts_names() {
         // The list also has plain ML-DSA, which this project writes as RFC 9881 does.
         assert_eq!(certificate.key, name.trim_start_matches("id-"));
         assert_eq!(certificate.signature, certificate.key);
+        assert!(certificate.key_post_quantum && certificate.signature_post_quantum, "{name}");
         seen += 1;
     }
     assert!(seen >= 18, "{seen}");
@@ -76,6 +78,7 @@ fn a_classical_certificate_is_described_completely() {
     assert_eq!(certificate.names, ["shop.example", "::1"]);
     assert_eq!(certificate.key, "ECDSA P-256");
     assert_eq!(certificate.signature, "ecdsa-with-SHA256");
+    assert!(!certificate.key_post_quantum && !certificate.signature_post_quantum);
     assert_eq!(certificate.not_before, "2020-01-02T00:00:00Z");
     assert_eq!(certificate.not_after, "2021-03-04T00:00:00Z");
     assert!(certificate.days_left < -1000 && certificate.started && certificate.self_issued);

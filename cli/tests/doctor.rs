@@ -3,6 +3,8 @@
 //! The library is the host's own; the program is the host's `openssl`, or a small stand-in for nginx that is linked to
 //! the same libssl and says what version it is. What needs another OpenSSL is in `doctor_platforms.rs`.
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::fs::{self, File, Permissions};
 use std::io::{BufRead as _, BufReader};
@@ -12,6 +14,11 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
+use common::composite::CompositeKey;
+use common::{Authority, Identity};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ML_DSA_65, PKCS_ML_DSA_87,
+};
 use serde_json::Value;
 
 /// What one run said.
@@ -383,7 +390,6 @@ fn ml_dsa_needs_a_new_libssl_and_a_provider_that_has_it() {
     let outcome = Doctor::of("openssl").conf(&place.right()).args(&["--require", "ml-dsa"]).run();
     match *VERSION {
         (3, 0 | 1) => outcome.says("openssl-version", "fail", "need OpenSSL 3.2", "use OpenSSL 3.2 or newer"),
-        (3, 2..=4) => outcome.says("openssl-version", "fail", "mldsa65", "activate a provider with ML-DSA"),
         _ => outcome.says("openssl-version", "ok", "ML-DSA signatures are there", ""),
     };
 }
@@ -705,6 +711,9 @@ fn wrong_options_are_named_with_what_is_allowed() {
         "`selftest`",
         "did you mean `self-test`?",
     );
+    let known = place.wrong("qtls.so\nactivate = 1", "qtls.so\nactivate = 1\nsignatures = mldsa65:mldsa87");
+    let outcome = Doctor::of("openssl").conf(&known).run();
+    outcome.says("provider-options", "ok", "every option of [qtls_sect] is known", "");
     let strange = place.wrong("qtls.so\nactivate = 1", "qtls.so\nactivate = 1\ncolour = red");
     Doctor::of("openssl").conf(&strange).run().says(
         "provider-options",
@@ -1171,6 +1180,270 @@ fn a_running_server_is_asked_from_outside() {
     nobody.says("outside", "fail", "cannot connect", "start the server");
 }
 
+/// An nginx with these lines in its one TLS server.
+fn with_nginx(place: &Place, version: &str, lines: &str) -> Doctor {
+    let program = stand_in(place, version, "");
+    place.write(
+        "nginx.conf",
+        &format!("http {{ server {{ listen 443 ssl; server_name shop.example; ssl_protocols TLSv1.2 TLSv1.3; {lines} }} }}"),
+    );
+    Doctor::of(program.to_str().unwrap()).conf(&place.right())
+}
+
+/// The two directives for a certificate, its key readable to its owner alone.
+fn pair(identity: &Identity) -> String {
+    fs::set_permissions(&identity.key, Permissions::from_mode(0o600)).unwrap();
+    format!("ssl_certificate {}; ssl_certificate_key {};", identity.certificate(), identity.key())
+}
+
+fn sign_composite(file: &Path, sign: impl Fn(&[u8]) -> Vec<u8>) {
+    let der = qtls_cli::tls::read_certificates(file).unwrap().remove(0);
+    fs::write(file, pem::encode(&pem::Pem::new("CERTIFICATE", sign(&der)))).unwrap();
+}
+
+fn append(to: &Path, files: &[&Path]) {
+    let parts: Vec<String> =
+        std::iter::once(&to).chain(files).map(|file| fs::read_to_string(file).unwrap()).collect();
+    fs::write(to, parts.concat()).unwrap();
+}
+
+#[test]
+fn right_certificates_have_nothing_wrong_for_server_and_upstream() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let server = authority.issue("server", &["shop.example"], |_| {});
+    let upstream = authority.issue("upstream", &["shop.example"], |_| {});
+    let lines = format!(
+        "{} ssl_trusted_certificate {}; location / {{ proxy_ssl_certificate {}; proxy_ssl_certificate_key {}; }}",
+        pair(&server),
+        authority.certificate(),
+        upstream.certificate(),
+        pair(&upstream).split(' ').next_back().unwrap().trim_end_matches(';'),
+    );
+    let outcome = with_nginx(&place, "nginx/1.26.0", &lines).run();
+    outcome
+        .says("certificate-files", "ok", server.key(), "")
+        .says("certificate-keys", "ok", &format!("{} is the key of", server.key()), "")
+        .says("certificate-usable", "ok", "(ECDSA P-256)", "")
+        .says("certificate-chain", "ok", "leads to CN=test authority", "")
+        .says("certificate-validity", "ok", "CN=test authority is valid for", "")
+        .says("certificate-clients", "ok", "server shop.example", "");
+    for id in ["certificate-files", "certificate-keys", "certificate-usable", "certificate-validity"] {
+        assert!(outcome.lines(id, "found").contains("upstream"), "{id}");
+    }
+    assert_eq!(outcome.finding("ml-dsa")["status"], "skipped");
+    assert_eq!(outcome.finding("session-size")["status"], "skipped");
+}
+
+#[test]
+fn certificates_that_the_service_cannot_read_and_keys_that_everybody_can_are_found() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let identity = authority.issue("server", &["shop.example"], |_| {});
+    let lines = pair(&identity);
+    let missing = lines.replace("server.key", "absent.key");
+    with_nginx(&place, "nginx/1.26.0", &missing).run().says(
+        "certificate-files",
+        "fail",
+        "absent.key, named by server shop.example",
+        "correct the path",
+    );
+    fs::set_permissions(&identity.key, Permissions::from_mode(0o644)).unwrap();
+    with_nginx(&place, "nginx/1.26.0", &lines).run().says(
+        "certificate-files",
+        "warn",
+        "can be read by everybody",
+        "chmod 600",
+    );
+    let lines = pair(&identity);
+    with_nginx(&place, "nginx/1.26.0", &lines);
+    let program = place.path("nginx");
+    let environment = format!("User=nobody\nEnvironment=OPENSSL_CONF={}", place.right().display());
+    let service = unit(&place, &program, &environment);
+    Doctor::bare().args(&["--unit", service.to_str().unwrap()]).run().says(
+        "certificate-files",
+        "fail",
+        "can't be read by nobody: Permission denied",
+        "let nobody read it",
+    );
+    let at_run_time = "ssl_certificate $ssl_server_name.crt; ssl_certificate_key $ssl_server_name.key;";
+    let outcome = with_nginx(&place, "nginx/1.26.0", at_run_time).run();
+    outcome.says("certificate-files", "ok", "$ssl_server_name.crt is not looked at", "");
+}
+
+#[test]
+fn a_key_that_is_none_or_anothers_or_behind_a_passphrase_is_told_apart() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let one = authority.issue("one", &["shop.example"], |_| {});
+    let other = authority.issue("other", &["shop.example"], |_| {});
+    let lines = pair(&one);
+    let swapped = lines.replace("one.key", "other.key");
+    let outcome = with_nginx(&place, "nginx/1.26.0", &swapped).run();
+    outcome.says("certificate-keys", "fail", "is not the key of", "pair off in their order");
+    // Said once, not as a second fault.
+    outcome.says("certificate-usable", "ok", "", "");
+
+    let key = fs::read_to_string(&other.key).unwrap();
+    let passwords = place.write("passwords", "wrong\nright\n");
+    let status = Command::new("openssl")
+        .args(["pkey", "-aes256", "-passout", "pass:right", "-in", one.key(), "-out", other.key()])
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let behind = lines.replace("one.key", "other.key");
+    with_nginx(&place, "nginx/1.26.0", &behind).run().says(
+        "certificate-keys",
+        "fail",
+        "is no private key to this libcrypto",
+        "ssl_password_file",
+    );
+    let opened = format!("{behind} ssl_password_file {};", passwords.display());
+    with_nginx(&place, "nginx/1.26.0", &opened).run().says("certificate-keys", "ok", "is the key of", "");
+
+    fs::write(&other.key, key.replace("BEGIN PRIVATE", "BEGIN PRIVY")).unwrap();
+    with_nginx(&place, "nginx/1.26.0", &behind).run().says(
+        "certificate-keys",
+        "fail",
+        "is no private key to this libcrypto",
+        "in PEM",
+    );
+    fs::write(&one.certificate, "nothing").unwrap();
+    with_nginx(&place, "nginx/1.26.0", &lines).run().says(
+        "certificate-keys",
+        "fail",
+        "is no certificate to this libcrypto",
+        "in PEM",
+    );
+}
+
+#[test]
+fn a_certificate_that_tls_of_this_libssl_cannot_use_is_found() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let ml_dsa = KeyPair::generate_for(&PKCS_ML_DSA_65).unwrap();
+    let ml_dsa = authority.issue_for(ml_dsa, "ml-dsa", &["shop.example"], |_| {});
+    let outcome = with_nginx(&place, "nginx/1.26.0", &pair(&ml_dsa)).args(&["--require", "ml-dsa"]).run();
+    if *VERSION < (3, 2) {
+        outcome
+            .says("certificate-usable", "fail", "has an ML-DSA-65 key, and TLS of", "an OpenSSL from 3.2 on")
+            .says("certificate-usable", "fail", "", "under the ML-DSA authority")
+            .says("ml-dsa", "fail", "that this libssl cannot use", "openssl-version");
+    }
+    let composite = authority.issue("composite", &["shop.example"], |_| {});
+    let key = CompositeKey::generate(qtls_crypto::signature_by_name("HYBRID:DILITHIUM3+P256").unwrap());
+    sign_composite(&composite.certificate, |der| key.self_sign(der));
+    with_nginx(&place, "nginx/1.26.0", &pair(&composite)).run().says(
+        "certificate-usable",
+        "fail",
+        "has a composite key (MLDSA65-ECDSA-P256-SHA512)",
+        "keep the composite for the authority",
+    );
+}
+
+#[test]
+fn a_chain_is_judged_by_who_follows_whom() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let middle_key = KeyPair::generate().unwrap();
+    let mut middle = CertificateParams::default();
+    middle.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    middle.distinguished_name.push(DnType::CommonName, "middle");
+    let middle_file = place.write("middle.pem", &authority.sign(&middle, &middle_key));
+    // The same name with another key, as after a change of keys.
+    let false_middle = place.write("false.pem", &authority.sign(&middle, &KeyPair::generate().unwrap()));
+    let under = Authority::of(Issuer::new(middle, middle_key));
+    let chain = |more: &[&Path]| {
+        let leaf = under.issue("server", &["shop.example"], |_| {});
+        append(&leaf.certificate, more);
+        with_nginx(&place, "nginx/1.26.0", &pair(&leaf)).run()
+    };
+    let root = authority.certificate.as_path();
+    chain(&[&middle_file, root]).says("certificate-chain", "ok", "its root, which need not be sent", "");
+    chain(&[]).says(
+        "certificate-chain",
+        "warn",
+        "a certificate of CN=middle",
+        "append the certificate of CN=middle",
+    );
+    chain(&[&middle_file]).says("certificate-chain", "warn", "a certificate of CN=test authority", "append");
+    let disordered = chain(&[root, &middle_file]);
+    disordered.says("certificate-chain", "warn", "CN=server is not followed by its issuer", "in this order");
+    chain(&[root]).says("certificate-chain", "fail", "none of them is its issuer's", "in this order");
+    chain(&[&false_middle, root]).says(
+        "certificate-chain",
+        "fail",
+        "and another key",
+        "may have had a new key",
+    );
+    let alone = authority.self_signed("alone");
+    let outcome = with_nginx(&place, "nginx/1.26.0", &pair(&alone)).run();
+    outcome.says("certificate-chain", "ok", "is self-signed", "");
+}
+
+#[test]
+fn certificates_that_end_are_found_before_and_after() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let valid = |from: i64, to: i64| {
+        let day = |days: i64| {
+            // Half a day more, so that whole days do not depend on when exactly the test runs.
+            let seconds = Duration::from_secs(days.unsigned_abs() * 86_400 + 43_200);
+            if days < 0 { SystemTime::now() - seconds } else { SystemTime::now() + seconds }
+        };
+        let identity = authority.issue("server", &["shop.example"], |params| {
+            (params.not_before, params.not_after) = (day(from).into(), day(to).into());
+        });
+        with_nginx(&place, "nginx/1.26.0", &pair(&identity)).run()
+    };
+    valid(-10, -1).says("certificate-validity", "fail", "CN=server expired at", "renew it");
+    valid(2, 100).says("certificate-validity", "fail", "CN=server is valid from", "clock");
+    valid(-10, 20).says("certificate-validity", "warn", "CN=server expires in 20 days", "renew it");
+    valid(-10, 40).says("certificate-validity", "ok", "CN=server is valid for 40 days", "");
+    // An authority for clients ends as well.
+    let identity = authority.issue("server", &["shop.example"], |_| {});
+    let old = authority.issue("old", &[], |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1));
+    let lines =
+        format!("{} ssl_verify_client on; ssl_client_certificate {};", pair(&identity), old.certificate());
+    let outcome = with_nginx(&place, "nginx/1.26.0", &lines).run();
+    outcome.says("certificate-validity", "fail", "CN=old expired at 2020-01-01", "renew it");
+    let empty = place.write("empty.pem", "");
+    let lines = lines.replace(old.certificate(), empty.to_str().unwrap());
+    let outcome = with_nginx(&place, "nginx/1.26.0", &lines).run();
+    outcome.says("certificate-files", "fail", "holds no certificate", "certificates of the authorities");
+}
+
+#[test]
+fn a_session_too_big_for_nginxs_cache_is_found_by_its_version() {
+    let place = Place::new();
+    let authority = Authority::with_key(KeyPair::generate_for(&PKCS_ML_DSA_87).unwrap());
+    let classical = Authority::new();
+    let identity = classical.issue("server", &["shop.example"], |_| {});
+    let session = |version: &str, authority: &Authority, more: &str| {
+        let ca = authority.certificate();
+        let lines = format!("{} ssl_client_certificate {ca}; {more}", pair(&identity));
+        with_nginx(&place, version, &lines).run()
+    };
+    let on = "ssl_verify_client on;";
+    let off = "ssl_verify_client optional; ssl_session_tickets off;";
+    let big = session("nginx/1.26.0", &authority, on);
+    big.says("session-size", "warn", "resume only by tickets", "leave ssl_session_tickets on");
+    let never = session("nginx/1.29.1", &authority, off);
+    never.says("session-size", "warn", "these clients never resume", "1.29.2 or newer");
+    session("nginx/1.29.2", &authority, off).says("session-size", "ok", "nginx caches 8192", "");
+    let small = session("nginx/1.26.0", &classical, off);
+    small.says("session-size", "ok", "no authority that signs with ML-DSA", "");
+    let unasked = session("nginx/1.26.0", &authority, "");
+    assert_eq!(unasked.finding("session-size")["status"], "skipped");
+}
+
+#[test]
+fn an_ml_dsa_certificate_that_is_required_and_not_there_is_missed() {
+    let (place, authority) = (Place::new(), Authority::new());
+    let identity = authority.issue("server", &["shop.example"], |_| {});
+    let require = ["--require", "ml-dsa"];
+    let outcome = with_nginx(&place, "nginx/1.26.0", &pair(&identity)).args(&require).run();
+    outcome.says("ml-dsa", "fail", "server shop.example", "as a further pair");
+    let outcome = with_nginx(&place, "nginx/1.26.0", "").args(&require).run();
+    outcome.says("ml-dsa", "fail", "no TLS server with a certificate", "--nginx-conf FILE");
+    let outcome = Doctor::of("openssl").conf(&place.right()).args(&require).run();
+    outcome.says("ml-dsa", "warn", "is not known here", "qtls probe HOST:PORT");
+}
+
 #[test]
 fn the_report_for_people_says_the_same_without_colour_in_a_file() {
     let place = Place::new();
@@ -1194,7 +1467,8 @@ fn every_check_has_a_setup_here_that_makes_it_fail_or_warn() {
     let ids: Vec<&str> =
         table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next()).collect();
     assert!(ids.len() > 30, "{table}");
-    let tests: String = include_str!("doctor.rs").split_whitespace().collect();
+    let tests = [include_str!("doctor.rs"), include_str!("doctor_platforms.rs")].concat();
+    let tests: String = tests.split_whitespace().collect();
     for id in ids {
         let asserted =
             ["fail", "warn"].iter().any(|status| tests.contains(&format!("says(\"{id}\",\"{status}\"")));

@@ -178,13 +178,20 @@ fn ml_dsa_certificates_need_3_2_and_a_provider_that_has_them() -> Result<()> {
     Ok(())
 }
 
+/// A provider with one key type that does nothing.
+const STRANGER: &str = "typedef struct { int id; void (*function)(void); } dispatch;\n\
+    typedef struct { const char *names, *properties; const dispatch *functions; const char *text; } algorithm;\n\
+    static const dispatch nothing[] = { { 0, 0 } };\n\
+    static const algorithm keys[] = { { \"STRANGE:other\", \"provider=stranger\", nothing, 0 }, { 0 } };\n\
+    static const algorithm *query(void *context, int operation, int *no_cache) {\n\
+    *no_cache = 0; return operation == 10 ? keys : 0; }\n\
+    static const dispatch table[] = { { 1027, (void (*)(void))query }, { 0, 0 } };\n\
+    int OSSL_provider_init(void *core, const dispatch *in, const dispatch **out, void **context) {\n\
+    *out = table; *context = core; return 1; }\n";
+
 #[test]
 fn a_provider_whose_key_types_can_crash_an_old_libssl_is_a_warning() -> Result<()> {
-    let source = "typedef struct { int id; void (*function)(void); } dispatch;\n\
-                  static const dispatch table[] = { { 0, 0 } };\n\
-                  int OSSL_provider_init(void *core, const dispatch *in, const dispatch **out, void **context) {\n\
-                  *out = table; *context = core; return 1; }\n";
-    for (platform, status) in [(&OPENSSL_3_4_1, "warn"), (&OPENSSL_3_0_2, "ok")] {
+    let examine = |platform: &Platform, source: &str, option: &str| -> Result<Report> {
         let place = WorkDir::new(platform)?;
         let stranger = place.outside("stranger.so");
         place.write("stranger.c", source)?;
@@ -194,16 +201,180 @@ fn a_provider_whose_key_types_can_crash_an_old_libssl_is_a_warning() -> Result<(
             .arg(place.outside("stranger.c"))
             .status()?;
         ensure!(built.success(), "cc: {built}");
-        let text = OpensslConf::new().groups("X25519MLKEM768").text(&place.install_module()?);
+        let conf = OpensslConf::new().groups("X25519MLKEM768").provider_line(option);
+        let text = conf.text(&place.install_module()?);
         let text = text.replace("qtls = qtls_sect\n", "qtls = qtls_sect\nstranger = stranger_sect\n");
         let text = format!("{text}[stranger_sect]\nmodule = {}\nactivate = 1\n", stranger.display());
         let conf = place.write("openssl.cnf", &text)?;
         let program = platform.home()?.join("bin/openssl");
-        let output =
-            doctor(platform, &place)?.arg("--program").arg(program).args(["--conf", &conf]).output()?;
-        let text = if status == "warn" { "key types of stranger" } else { "OpenSSL 3.0.2" };
-        Report::of(&output)?.says("openssl-version", status, text).says("provider-active", "ok", "Q-TLS");
+        Report::of(&doctor(platform, &place)?.arg("--program").arg(program).args(["--conf", &conf]).output()?)
+    };
+    examine(&OPENSSL_3_4_1, STRANGER, "log = error")?
+        .says("provider-active", "ok", "Q-TLS")
+        .says("foreign-key-types", "warn", "qtls offers no ML-DSA in TLS")
+        .says("foreign-key-types", "warn", "`unguarded-signatures = offer`");
+    examine(&OPENSSL_3_4_1, STRANGER, "unguarded-signatures = offer")?
+        .says("provider-options", "ok", "is known")
+        .says(
+            "foreign-key-types",
+            "warn",
+            "a key type of stranger (STRANGE) makes this libssl read past a table",
+        )
+        .says("foreign-key-types", "warn", "for qtls offers TLS signatures");
+    let harmless = STRANGER.replace("operation == 10 ? keys : 0", "0");
+    examine(&OPENSSL_3_4_1, &harmless, "unguarded-signatures = offer")?.says(
+        "foreign-key-types",
+        "ok",
+        "is one that qtls lists",
+    );
+    examine(&OPENSSL_3_4_1, STRANGER, "signatures = none")?.says("foreign-key-types", "ok", "out of reach");
+    // 3.0 asks no provider for signatures.
+    examine(&OPENSSL_3_0_2, STRANGER, "log = error")?.says(
+        "foreign-key-types",
+        "ok",
+        "does not have this defect",
+    );
+    Ok(())
+}
+
+/// Keys and certificates that a platform's own openssl makes: an ML-DSA-65 authority, and under it one of each kind.
+fn ml_dsa_identities(platform: &Platform, place: &WorkDir) -> Result<()> {
+    let openssl = |arguments: &[&str]| -> Result<()> {
+        let output = platform.command("/usr/bin/openssl")?.args(arguments).output()?;
+        ensure!(
+            output.status.success(),
+            "openssl {arguments:?}: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        Ok(())
+    };
+    let inside = |file: &str| place.inside(file);
+    let new = ["req", "-x509", "-nodes", "-days", "90"];
+    let (ca, ca_key) = (inside("authority.pem"), inside("authority.key"));
+    openssl(
+        &[&new[..], &["-newkey", "ml-dsa-65", "-subj", "/CN=authority", "-keyout", &ca_key, "-out", &ca]]
+            .concat(),
+    )?;
+    for (name, kind) in
+        [("modern", &["ml-dsa-65"][..]), ("classical", &["ec", "-pkeyopt", "ec_paramgen_curve:P-256"])]
+    {
+        let (key, certificate) = (inside(&format!("{name}.key")), inside(&format!("{name}.pem")));
+        let subject = format!("/CN={name}");
+        let files = ["-subj", &subject, "-CA", &ca, "-CAkey", &ca_key, "-keyout", &key, "-out", &certificate];
+        openssl(
+            &[&new[..], &["-newkey"], kind, &["-addext", "basicConstraints=critical,CA:FALSE"], &files]
+                .concat(),
+        )?;
     }
+    Ok(())
+}
+
+#[test]
+fn ml_dsa_beside_ecdsa_serves_both_kinds_of_client_and_alone_only_one() -> Result<()> {
+    let makers = WorkDir::new(&DEBIAN_13)?;
+    ml_dsa_identities(&DEBIAN_13, &makers)?;
+    // OpenSSL's own signatures, and ours where it has none.
+    let without = OpensslConf::without_provider();
+    judge_ml_dsa(&DEBIAN_13, "/usr/sbin/nginx", &without, &makers).context("OpenSSL alone")?;
+    judge_ml_dsa(&DEBIAN_13, "/usr/sbin/nginx", &OpensslConf::new(), &makers).context("with qtls")?;
+    let nginx = NGINX_ON_3_4_1.home()?.join("sbin/nginx");
+    let nginx = nginx.to_str().context("a path in UTF-8")?;
+    judge_ml_dsa(&NGINX_ON_3_4_1, nginx, &OpensslConf::new(), &makers).context("OpenSSL 3.4.1")
+}
+
+fn judge_ml_dsa(platform: &Platform, nginx: &str, conf: &OpensslConf, makers: &WorkDir) -> Result<()> {
+    let place = WorkDir::new(platform)?;
+    for file in ["modern.pem", "modern.key", "classical.pem", "classical.key", "authority.pem"] {
+        fs::copy(makers.outside(file), place.outside(file))?;
+    }
+    let conf = place.write_openssl_conf("openssl.cnf", conf)?;
+    let pair = |name: &str| {
+        let file = |ending: &str| place.inside(&format!("{name}.{ending}"));
+        format!("ssl_certificate {}; ssl_certificate_key {}; ", file("pem"), file("key"))
+    };
+    let ca = format!("ssl_trusted_certificate {};", place.inside("authority.pem"));
+    let examine = |lines: &str| -> Result<Report> {
+        let nginx_conf = format!(
+            "events {{}} http {{ server {{ listen 8443 ssl; server_name shop.example; ssl_protocols TLSv1.3; {ca} {lines} }} }}"
+        );
+        let file = place.write("nginx.conf", &nginx_conf)?;
+        let mut start = platform.command(nginx)?;
+        let started = start.args(["-t", "-q", "-c", &file]).env("OPENSSL_CONF", &conf).output()?;
+        ensure!(started.status.success(), "{lines}: {}", String::from_utf8_lossy(&started.stderr));
+        let program = ["--program", nginx, "--conf", &conf, "--nginx-conf", &file];
+        let output = doctor(platform, &place)?.args(program).args(["--require", "ml-dsa"]).output()?;
+        Report::of(&output)
+    };
+    examine(&(pair("modern") + &pair("classical")))?
+        .says("certificate-usable", "ok", "modern.pem (ML-DSA-65)")
+        .says("certificate-chain", "ok", "leads to CN=authority")
+        .says("certificate-clients", "ok", "clients that verify ML-DSA get ML-DSA-65, others ECDSA P-256")
+        .says("ml-dsa", "ok", "gets ML-DSA-65");
+    examine(&pair("modern"))?
+        .says("certificate-clients", "warn", "no browser does yet")
+        .says("certificate-clients", "warn", "add a second pair")
+        .says("ml-dsa", "ok", "gets ML-DSA-65");
+    examine(&pair("classical"))?
+        .says("certificate-clients", "ok", "ECDSA P-256 for every client, none post-quantum")
+        .says("ml-dsa", "fail", "has no ML-DSA certificate");
+    let ml_dsa = if platform.has_native_groups() { "mldsa65" } else { "ML-DSA-65" };
+    let classical_first =
+        format!("ssl_prefer_server_ciphers on; ssl_conf_command SignatureAlgorithms ECDSA+SHA256:{ml_dsa};");
+    examine(&(pair("modern") + &pair("classical") + &classical_first))?.says(
+        "ml-dsa",
+        "fail",
+        "gets ECDSA P-256, although there is an ML-DSA certificate",
+    );
+    // nginx starts with this, and every handshake fails: OpenSSL keeps a key of another type beside the certificate.
+    let crossed = pair("modern").replace("modern.key", "classical.key");
+    examine(&crossed)?.says("certificate-keys", "fail", "is not the key of");
+    let clients = format!("ssl_verify_client on; ssl_client_certificate {};", place.inside("authority.pem"));
+    examine(&(pair("classical") + &clients))?.says("session-size", "warn", "has at least 5661 bytes");
+    Ok(())
+}
+
+#[test]
+fn before_3_2_tls_cannot_use_an_ml_dsa_certificate_and_doctor_says_what_can() -> Result<()> {
+    let makers = WorkDir::new(&DEBIAN_13)?;
+    ml_dsa_identities(&DEBIAN_13, &makers)?;
+    let place = WorkDir::new(&DEBIAN_12)?;
+    for file in ["modern.pem", "modern.key", "classical.pem", "classical.key", "authority.pem"] {
+        fs::copy(makers.outside(file), place.outside(file))?;
+    }
+    let inside = |file: &str| place.inside(file);
+    // What doctor finds, and whether nginx starts.
+    let examine = |conf: &OpensslConf, name: &str| -> Result<(Report, bool)> {
+        let conf = place.write_openssl_conf("openssl.cnf", conf)?;
+        let nginx_conf = format!(
+            "events {{}} http {{ server {{ listen 8443 ssl; ssl_certificate {}; ssl_certificate_key {}; \
+             ssl_trusted_certificate {}; }} }}",
+            inside(&format!("{name}.pem")),
+            inside(&format!("{name}.key")),
+            inside("authority.pem")
+        );
+        let file = place.write("nginx.conf", &nginx_conf)?;
+        let mut nginx = DEBIAN_12.command("/usr/sbin/nginx")?;
+        let nginx = nginx.args(["-t", "-q", "-c", &file]).env("OPENSSL_CONF", &conf).output()?;
+        let program = ["--program", "/usr/sbin/nginx", "--conf", &conf, "--nginx-conf", &file];
+        Ok((Report::of(&doctor(&DEBIAN_12, &place)?.args(program).output()?)?, nginx.status.success()))
+    };
+    let (modern, starts) = examine(&OpensslConf::new(), "modern")?;
+    modern.says("certificate-usable", "fail", "before 3.2").says(
+        "certificate-usable",
+        "fail",
+        "under the ML-DSA authority",
+    );
+    assert!(!starts, "nginx on 3.0 starts with an ML-DSA certificate");
+    let (alone, _) = examine(&OpensslConf::without_provider(), "classical")?;
+    alone.says("certificate-usable", "fail", "makes nothing of the ML-DSA-65 key of CN=authority").says(
+        "certificate-usable",
+        "fail",
+        "activate a provider that has such keys",
+    );
+    // Whether a classical leaf under it is taken depends on the provider; doctor has to say what nginx does.
+    let (classical, starts) = examine(&OpensslConf::new(), "classical")?;
+    let (_, found) = classical.finding("certificate-usable");
+    assert_eq!(found.contains("this libssl takes"), starts, "{found}");
     Ok(())
 }
 

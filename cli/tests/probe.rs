@@ -4,12 +4,20 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Authority, SServer, Serve, accepted, qtls, qtls_error, qtls_json};
+use common::composite::CompositeKey;
+use common::{Authority, Identity, SServer, Serve, accepted, qtls, qtls_error, qtls_json};
 use qtls_cli::probe::survey::{Acceptance, Questioner, ShareAnswer, Tls12Answer};
-use qtls_crypto::KEM_ALGORITHMS;
+use qtls_cli::tls;
+use qtls_crypto::{KEM_ALGORITHMS, SIGNATURE_ALGORITHMS};
+use rcgen::{KeyPair, PKCS_ML_DSA_44, PKCS_ML_DSA_65, PKCS_ML_DSA_87};
+use rustls::crypto::aws_lc_rs::sign::any_supported_type;
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::{CertifiedKey, Signer, SigningKey};
+use rustls::{ServerConfig, ServerConnection, SignatureAlgorithm, SignatureScheme, StreamOwned};
 
 const CLASSICAL: [&str; 3] = ["X25519", "secp256r1", "secp384r1"];
 
@@ -131,6 +139,164 @@ fn trust_is_reported_and_never_enforced() {
     assert_eq!(detail(&self_signed, &["--ca", self_signed.certificate()]), (true, "verified".to_owned()));
     let other = (false, "not made out to this name".to_owned());
     assert_eq!(detail(&self_signed, &["--ca", self_signed.certificate(), "--sni", "shop.example"]), other);
+}
+
+#[test]
+fn each_ml_dsa_scheme_is_offered_shown_and_verified() {
+    for (algorithm, scheme, name) in [
+        (&PKCS_ML_DSA_44, "mldsa44", "ML-DSA-44"),
+        (&PKCS_ML_DSA_65, "mldsa65", "ML-DSA-65"),
+        (&PKCS_ML_DSA_87, "mldsa87", "ML-DSA-87"),
+    ] {
+        let authority = Authority::with_key(KeyPair::generate_for(algorithm).unwrap());
+        let key = KeyPair::generate_for(algorithm).unwrap();
+        let identity = authority.issue_for(key, "server", &["127.0.0.1"], |_| {});
+        let server = Serve::start(&["--cert", identity.certificate(), "--key", identity.key()]);
+        let (code, report) =
+            qtls_json(&["probe", &server.target(), "--quick", "--ca", authority.certificate()]);
+        assert_eq!(code, 0);
+        let handshake = &report["handshake"];
+        assert_eq!(handshake["signature_scheme"], scheme);
+        assert_eq!(handshake["signature_post_quantum"], true);
+        assert!(handshake["signature_problem"].is_null(), "{handshake}");
+        assert_eq!(handshake["trust"]["detail"], "verified");
+        let leaf = &handshake["chain"][0];
+        assert_eq!((leaf["key"].as_str(), leaf["signature"].as_str()), (Some(name), Some(name)));
+        assert_eq!(
+            (&leaf["key_post_quantum"], &leaf["signature_post_quantum"]),
+            (&true.into(), &true.into())
+        );
+        // Nothing else is there for a client without ML-DSA.
+        let refused = report["classical_client"]["refused"].as_str().unwrap();
+        assert!(refused.contains("during the handshake"), "{refused}");
+    }
+}
+
+#[test]
+fn a_classical_leaf_under_a_composite_authority_is_verified_and_its_parts_are_named() {
+    for algorithm in SIGNATURE_ALGORITHMS.iter().filter(|algorithm| algorithm.composite.is_some()) {
+        let (authority, key) = (Authority::new(), CompositeKey::generate(algorithm));
+        let resign = |identity: &std::path::Path, signed: &dyn Fn(&[u8]) -> Vec<u8>| {
+            let der = tls::read_certificates(identity).unwrap().remove(0);
+            std::fs::write(identity, pem::encode(&pem::Pem::new("CERTIFICATE", signed(&der)))).unwrap();
+        };
+        resign(&authority.certificate, &|der| key.self_sign(der));
+        let identity = authority.issue("server", &["127.0.0.1"], |_| {});
+        resign(&identity.certificate, &|der| key.sign(der));
+        let server = Serve::start(&["--cert", identity.certificate(), "--key", identity.key()]);
+        let probe = |more: &[&str]| qtls_json(&[&["probe", &server.target(), "--quick"], more].concat()).1;
+        let report = probe(&["--ca", authority.certificate()]);
+        assert_eq!(report["handshake"]["trust"]["detail"], "verified", "{}", algorithm.name);
+        let leaf = &report["handshake"]["chain"][0];
+        assert_eq!(leaf["signature"], algorithm.name.trim_start_matches("id-"));
+        assert_eq!(
+            (&leaf["key_post_quantum"], &leaf["signature_post_quantum"]),
+            (&false.into(), &true.into())
+        );
+        // The same name, another key.
+        let other = Authority::new();
+        resign(&other.certificate, &|der| CompositeKey::generate(algorithm).self_sign(der));
+        let report = probe(&["--ca", other.certificate()]);
+        assert_eq!(report["handshake"]["trust"]["detail"], "a signature of the chain does not verify");
+    }
+}
+
+#[test]
+fn a_false_ml_dsa_handshake_signature_is_found() {
+    let authority = Authority::new();
+    let key = KeyPair::generate_for(&PKCS_ML_DSA_65).unwrap();
+    let identity = authority.issue_for(key, "server", &["127.0.0.1"], |_| {});
+    for (falsify, verifies) in [(false, true), (true, false)] {
+        let address = server_that_chooses(vec![certified(&identity, falsify)]);
+        let (_, report) = qtls_json(&["probe", &address.to_string(), "--quick"]);
+        assert_eq!(report["handshake"]["signature_scheme"], "mldsa65");
+        assert_eq!(report["handshake"]["signature_problem"].is_null(), verifies, "{report}");
+    }
+}
+
+#[test]
+fn a_server_with_two_certificates_is_asked_as_both_kinds_of_client() {
+    let authority = Authority::new();
+    let modern = KeyPair::generate_for(&PKCS_ML_DSA_65).unwrap();
+    let modern = authority.issue_for(modern, "modern", &["127.0.0.1"], |_| {});
+    let classical = authority.issue("classical", &["127.0.0.1"], |_| {});
+    let address = server_that_chooses(vec![certified(&modern, false), certified(&classical, false)]);
+    let (_, report) = qtls_json(&["probe", &address.to_string(), "--quick"]);
+    assert_eq!(report["handshake"]["signature_scheme"], "mldsa65");
+    let client = &report["classical_client"];
+    assert_eq!(client["certificate"]["key"], "ECDSA P-256");
+    assert_eq!(client["signature_scheme"], "ecdsa_secp256r1_sha256");
+    let text = String::from_utf8(qtls(&["probe", &address.to_string(), "--quick"]).stdout).unwrap();
+    for part in [
+        "mldsa65 (post-quantum)",
+        "ML-DSA-65 (post-quantum)",
+        "a client without ML-DSA gets the ECDSA P-256 certificate, signed with ecdsa_secp256r1_sha256",
+    ] {
+        assert!(text.contains(part), "{part} is missing in\n{text}");
+    }
+}
+
+/// A certificate with its key, which signs wrongly if so wished.
+fn certified(identity: &Identity, falsify: bool) -> Arc<CertifiedKey> {
+    let key = any_supported_type(&tls::read_private_key(&identity.key).unwrap()).unwrap();
+    let key: Arc<dyn SigningKey> = if falsify { Arc::new(Forger(key)) } else { key };
+    Arc::new(CertifiedKey::new(tls::read_certificates(&identity.certificate).unwrap(), key))
+}
+
+/// Signs, and then changes a byte.
+#[derive(Debug)]
+struct Forger(Arc<dyn SigningKey>);
+
+#[derive(Debug)]
+struct ForgingSigner(Box<dyn Signer>);
+
+impl SigningKey for Forger {
+    fn choose_scheme(&self, offered: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(ForgingSigner(self.0.choose_scheme(offered)?)))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.0.algorithm()
+    }
+}
+
+impl Signer for ForgingSigner {
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let mut signature = self.0.sign(message)?;
+        signature[100] ^= 1;
+        Ok(signature)
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.0.scheme()
+    }
+}
+
+/// The first of these that the client can verify.
+#[derive(Debug)]
+struct Choice(Vec<Arc<CertifiedKey>>);
+
+impl ResolvesServerCert for Choice {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.0.iter().find(|choice| choice.key.choose_scheme(hello.signature_schemes()).is_some()).cloned()
+    }
+}
+
+/// A server that chooses its certificate by what the client offers, as nginx does with several.
+fn server_that_chooses(certificates: Vec<Arc<CertifiedKey>>) -> SocketAddr {
+    let config =
+        ServerConfig::builder().with_no_client_auth().with_cert_resolver(Arc::new(Choice(certificates)));
+    let config = Arc::new(config);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let tls = ServerConnection::new(config.clone()).unwrap();
+            // Until the client closes; one that does not like what it sees is part of the test.
+            let _ = StreamOwned::new(tls, client).read_to_end(&mut Vec::new());
+        }
+    });
+    address
 }
 
 #[test]

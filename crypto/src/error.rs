@@ -357,8 +357,8 @@ impl fmt::Display for Error {
             Self::PrivateKeyChoice { algorithm } => write!(
                 f,
                 "{algorithm}: the PKCS#8 private key is neither a [0] seed, nor an OCTET STRING with the expanded key, nor a \
-                 SEQUENCE of both (RFC 9881 section 6, RFC 9935 section 6): write it again in one of these forms with the \
-                 program that made it, in OpenSSL 3.5 with `openssl pkey`"
+                 SEQUENCE of both (RFC 9881 section 6, RFC 9935 section 6), but perhaps one of the forms from before these \
+                 standards, as oqs-provider writes; OpenSSL 3.5 converts them: `openssl pkey -in old.pem -out new.pem`"
             ),
             Self::PrivateKeySeedMismatch { algorithm } => write!(
                 f,

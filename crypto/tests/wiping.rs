@@ -5,8 +5,9 @@
 #![cfg(target_os = "linux")]
 
 use qtls_crypto::{
-    AwsLc, Backend, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, MessageEncoding, RustCrypto,
-    SIGNATURE_ALGORITHMS, SignatureAlgorithm, SignaturePrivateKey, SigningRandomness,
+    AwsLc, Backend, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, KeyAlgorithm, MessageEncoding,
+    PbesCipher, PrivateKey, PrivateKeyForm, RustCrypto, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
+    SignaturePrivateKey, SigningRandomness, encrypt_pkcs8, to_pem,
 };
 use std::fs::File;
 use std::ops::Range;
@@ -26,6 +27,10 @@ fn after_the_last_clone_is_dropped_no_secret_is_left_in_memory() {
     for algorithm in &SIGNATURE_ALGORITHMS {
         nothing_of_a_signature_key_is_left::<AwsLc>(algorithm, Where::Anywhere);
         nothing_of_a_signature_key_is_left::<RustCrypto>(algorithm, Where::OffTheStack);
+    }
+    for algorithm in KeyAlgorithm::all().filter(|algorithm| algorithm.oid().is_some()) {
+        nothing_of_a_key_file_is_left::<AwsLc>(algorithm, Where::Anywhere);
+        nothing_of_a_key_file_is_left::<RustCrypto>(algorithm, Where::OffTheStack);
     }
 }
 
@@ -111,6 +116,45 @@ fn nothing_of_a_signature_key_is_left<B: Backend>(algorithm: &'static SignatureA
     };
     let found = found(&wanted, place);
     assert!(found.is_empty(), "{} {}: {found:?}", B::NAME, algorithm.name);
+}
+
+fn nothing_of_a_key_file_is_left<B: Backend>(algorithm: KeyAlgorithm, place: Where) {
+    let wanted = {
+        let generated = PrivateKey::<B>::generate(algorithm).unwrap();
+        let other = PrivateKey::<B>::generate(algorithm).unwrap();
+        let seed = generated.seed().unwrap();
+        let preferred = generated.to_pkcs8_der(PrivateKeyForm::Preferred).unwrap();
+        let pem = to_pem("PRIVATE KEY", &preferred);
+        let first_line = pem.lines().nth(1).unwrap().as_bytes();
+        let mut wanted = vec![
+            Wanted::new("seed", seed),
+            Wanted::new("end of the seed", &seed[seed.len() - 32..]),
+            // Headers of at most 24 bytes stand before the secret, in at most 32 characters.
+            Wanted::new("seed in PEM", &first_line[40..]),
+        ];
+        if let Some(expanded) = generated.to_bytes().unwrap() {
+            // K of ML-DSA (FIPS 204 algorithm 24), or some of ML-KEM's secret vector.
+            wanted.push(Wanted::new("expanded key", &expanded[32..]));
+        }
+        for form in [PrivateKeyForm::Seed, PrivateKeyForm::Expanded, PrivateKeyForm::Both] {
+            let Ok(mut file) = generated.to_pkcs8_der(form) else { continue };
+            PrivateKey::<B>::from_pkcs8_der(&file).unwrap();
+            // An error is no reason to leave anything behind: two keys put together, and a file that was cut.
+            if form == PrivateKeyForm::Both {
+                let begins = file.len() - algorithm.private_key_bytes().unwrap();
+                file[begins..].copy_from_slice(&other.to_bytes().unwrap().unwrap());
+                PrivateKey::<B>::from_pkcs8_der(&file).unwrap_err();
+            }
+            PrivateKey::<B>::from_pkcs8_der(&file[..file.len() - 1]).unwrap_err();
+        }
+        // Once is enough for what is the same for all, and slow on purpose.
+        if algorithm.index() == KeyAlgorithm::COUNT - 1 {
+            encrypt_pkcs8(&preferred, b"passphrase", PbesCipher::Aes256Cbc).unwrap();
+        }
+        wanted
+    };
+    let found = found(&wanted, place);
+    assert!(found.is_empty(), "{} {}: {found:?}", B::NAME, algorithm.name());
 }
 
 /// Where ML-KEM's half begins in an expanded private key.

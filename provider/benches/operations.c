@@ -1,4 +1,4 @@
-/* Times key exchange operations through EVP as libssl calls them: the provider qtls against libcrypto's own, in one run.
+/* Times key exchange and signatures through EVP as libssl calls them: the provider qtls against libcrypto's own, in one run.
  *
  *   operations ROUNDS MILLISECONDS OPENSSL.CNF     the file activates default and qtls (native = prefer)
  *
@@ -9,6 +9,11 @@
  *   key generation   the client makes its key pair and encodes its share
  *   encapsulation    the server takes the client's share (empty key, set1_encoded_public_key), encapsulates
  *   decapsulation    the client decapsulates with the key that it made
+ *
+ * and of a signature, on a message of the size that TLS signs (RFC 8446 section 4.4.3),
+ *
+ *   signing          the server asks for the size, then signs
+ *   verification     the client verifies with the public key that it took from the certificate
  *
  * With liboqs (-DWITH_LIBOQS) a third column holds its bare primitives, which have no EVP around them. */
 #include <openssl/crypto.h>
@@ -24,8 +29,9 @@
 #include <oqs/oqs.h>
 #endif
 
-enum { KEY_GENERATION, ENCAPSULATION, DECAPSULATION, OPERATIONS };
-static const char *const operation_names[OPERATIONS] = {"key generation", "encapsulation", "decapsulation"};
+enum { KEY_GENERATION, ENCAPSULATION, DECAPSULATION, SIGNING, VERIFICATION, OPERATIONS };
+static const char *const operation_names[OPERATIONS] = {"key generation", "encapsulation", "decapsulation", "signing",
+                                                        "verification"};
 
 enum { QTLS, OWN, LIBOQS, SIDES };
 static const char *const properties[] = {"provider=qtls", "provider=default"};
@@ -33,7 +39,10 @@ static const char *const properties[] = {"provider=qtls", "provider=default"};
 static OSSL_LIB_CTX *libraries[] = {NULL, NULL};
 
 static const char *const algorithms[] = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024",
-                                         "ML-KEM-512",     "ML-KEM-768",        "ML-KEM-1024"};
+                                         "ML-KEM-512",     "ML-KEM-768",        "ML-KEM-1024",
+                                         "ML-DSA-44",      "ML-DSA-65",         "ML-DSA-87"};
+/* From here on they are signatures. */
+enum { FIRST_SIGNATURE = 6 };
 enum { ALGORITHMS = sizeof(algorithms) / sizeof(algorithms[0]), ROUNDS_MAX = 1000 };
 
 /* What one side works on; made once, before anything is timed. */
@@ -43,8 +52,12 @@ struct side {
     EVP_PKEY *key;
     unsigned char *share, *ciphertext, *secret;
     size_t share_bytes, ciphertext_bytes, secret_bytes;
+    EVP_PKEY *public_key;
+    unsigned char *signature, *verified;
+    size_t signature_bytes;
 #ifdef WITH_LIBOQS
     OQS_KEM *oqs;
+    OQS_SIG *oqs_signature;
     unsigned char *oqs_private;
 #endif
 };
@@ -106,10 +119,35 @@ static void decapsulation(struct side *side)
     EVP_PKEY_CTX_free(context);
 }
 
+/* 64 spaces, a context string, a null byte and a hash of 32 bytes. */
+static unsigned char message[64 + 33 + 1 + 32];
+/* What is verified is signed once, and does not change as what is signed does. */
+static const unsigned char signed_before[sizeof(message)];
+
+static void signing(struct side *side)
+{
+    size_t size = 0;
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    message[sizeof(message) - 1]++;
+    REQUIRE(context && EVP_DigestSignInit_ex(context, NULL, NULL, side->library, side->property, side->key, NULL) == 1);
+    REQUIRE(EVP_DigestSign(context, NULL, &size, message, sizeof(message)) == 1 && size == side->signature_bytes);
+    REQUIRE(EVP_DigestSign(context, side->signature, &size, message, sizeof(message)) == 1);
+    EVP_MD_CTX_free(context);
+}
+
+static void verification(struct side *side)
+{
+    EVP_MD_CTX *context = EVP_MD_CTX_new();
+    REQUIRE(context
+            && EVP_DigestVerifyInit_ex(context, NULL, NULL, side->library, side->property, side->public_key, NULL) == 1);
+    REQUIRE(EVP_DigestVerify(context, side->verified, side->signature_bytes, signed_before, sizeof(signed_before)) == 1);
+    EVP_MD_CTX_free(context);
+}
+
 static int has_liboqs(const struct side *side)
 {
 #ifdef WITH_LIBOQS
-    return side->oqs != NULL;
+    return side->oqs != NULL || side->oqs_signature != NULL;
 #else
     (void)side;
     return 0;
@@ -124,6 +162,17 @@ static void primitive(struct side *side, int operation)
     case KEY_GENERATION:
         REQUIRE(OQS_KEM_keypair(side->oqs, side->share, side->oqs_private) == OQS_SUCCESS);
         break;
+    case SIGNING:
+        message[sizeof(message) - 1]++;
+        REQUIRE(OQS_SIG_sign(side->oqs_signature, side->signature, &side->signature_bytes, message, sizeof(message),
+                             side->oqs_private)
+                == OQS_SUCCESS);
+        break;
+    case VERIFICATION:
+        REQUIRE(OQS_SIG_verify(side->oqs_signature, signed_before, sizeof(signed_before), side->verified,
+                               side->signature_bytes, side->share)
+                == OQS_SUCCESS);
+        break;
     case ENCAPSULATION:
         REQUIRE(OQS_KEM_encaps(side->oqs, side->ciphertext, side->secret, side->share) == OQS_SUCCESS);
         break;
@@ -136,10 +185,57 @@ static void primitive(struct side *side, int operation)
 #endif
 }
 
-static void prepare(struct side *side, int which, const char *algorithm)
+static void prepare_signature(struct side *side, int which)
 {
+    unsigned char public_key[4096];
+    size_t size = 0;
+    EVP_PKEY_CTX *context;
+    if (which == LIBOQS) {
+#ifdef WITH_LIBOQS
+        if ((side->oqs_signature = OQS_SIG_new(side->algorithm)) == NULL)
+            return;
+        side->share = malloc(side->oqs_signature->length_public_key);
+        side->oqs_private = malloc(side->oqs_signature->length_secret_key);
+        side->signature = malloc(side->oqs_signature->length_signature);
+        side->verified = malloc(side->oqs_signature->length_signature);
+        REQUIRE(side->share && side->oqs_private && side->signature && side->verified);
+        REQUIRE(OQS_SIG_keypair(side->oqs_signature, side->share, side->oqs_private) == OQS_SUCCESS);
+        REQUIRE(OQS_SIG_sign(side->oqs_signature, side->verified, &side->signature_bytes, signed_before,
+                             sizeof(signed_before), side->oqs_private)
+                == OQS_SUCCESS);
+#endif
+        return;
+    }
+    side->library = libraries[which];
+    side->property = properties[which];
+    side->key = generate(side);
+    REQUIRE(EVP_PKEY_get_octet_string_param(side->key, "pub", public_key, sizeof(public_key), &size) == 1);
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_octet_string("pub", public_key, size), OSSL_PARAM_construct_end()};
+    context = EVP_PKEY_CTX_new_from_name(side->library, side->algorithm, side->property);
+    REQUIRE(context && EVP_PKEY_fromdata_init(context) == 1);
+    REQUIRE(EVP_PKEY_fromdata(context, &side->public_key, EVP_PKEY_PUBLIC_KEY, params) == 1);
+    EVP_PKEY_CTX_free(context);
+    side->share_bytes = size;
+    side->signature_bytes = EVP_PKEY_get_size(side->key);
+    side->signature = malloc(side->signature_bytes);
+    side->verified = malloc(side->signature_bytes);
+    REQUIRE(side->signature && side->verified);
+    size = side->signature_bytes;
+    EVP_MD_CTX *digest = EVP_MD_CTX_new();
+    REQUIRE(digest && EVP_DigestSignInit_ex(digest, NULL, NULL, side->library, side->property, side->key, NULL) == 1);
+    REQUIRE(EVP_DigestSign(digest, side->verified, &size, signed_before, sizeof(signed_before)) == 1);
+    EVP_MD_CTX_free(digest);
+}
+
+static void prepare(struct side *side, int which, int algorithm_index)
+{
+    const char *algorithm = algorithms[algorithm_index];
     memset(side, 0, sizeof(*side));
     side->algorithm = algorithm;
+    if (algorithm_index >= FIRST_SIGNATURE) {
+        prepare_signature(side, which);
+        return;
+    }
     if (which == LIBOQS) {
 #ifdef WITH_LIBOQS
         /* Algorithms that are no KEM of liboqs (the hybrids) have no third column. */
@@ -177,7 +273,7 @@ static double cpu_microseconds(void)
 /* Microseconds of one operation, as the average over at least `budget` microseconds. */
 static double timed(struct side *side, int which, int operation, double budget)
 {
-    static void (*const through_evp[OPERATIONS])(struct side *) = {key_generation, encapsulation, decapsulation};
+    static void (*const through_evp[OPERATIONS])(struct side *) = {key_generation, encapsulation, decapsulation, signing, verification};
     double begin = cpu_microseconds(), spent;
     long count = 0;
     do {
@@ -191,6 +287,10 @@ static double timed(struct side *side, int which, int operation, double budget)
     } while (spent < budget);
     return spent / count;
 }
+
+/* Which operations an algorithm has: the first and the one after the last. */
+static int first_operation(int algorithm) { return algorithm < FIRST_SIGNATURE ? KEY_GENERATION : SIGNING; }
+static int operations_end(int algorithm) { return algorithm < FIRST_SIGNATURE ? SIGNING : OPERATIONS; }
 
 static double results[ALGORITHMS][OPERATIONS][SIDES][ROUNDS_MAX];
 
@@ -230,20 +330,21 @@ int main(int argc, char **argv)
 
     for (int a = 0; a < ALGORITHMS; a++) {
         for (int side = 0; side < SIDES; side++) {
-            prepare(&sides[a][side], side, algorithms[a]);
-            for (int operation = 0; operation < OPERATIONS; operation++)
+            prepare(&sides[a][side], side, a);
+            for (int operation = first_operation(a); operation < operations_end(a); operation++)
                 if (side != LIBOQS || has_liboqs(&sides[a][side]))
                     timed(&sides[a][side], side, operation, 1);
         }
         /* What is compared must be the same algorithm. */
         REQUIRE(sides[a][QTLS].share_bytes == sides[a][OWN].share_bytes
-                && sides[a][QTLS].ciphertext_bytes == sides[a][OWN].ciphertext_bytes);
+                && sides[a][QTLS].ciphertext_bytes == sides[a][OWN].ciphertext_bytes
+                && sides[a][QTLS].signature_bytes == sides[a][OWN].signature_bytes);
     }
     for (int round = 0; round < rounds; round++) {
         if (isatty(STDERR_FILENO))
             fprintf(stderr, "\rround %d of %d%s", round + 1, rounds, round + 1 < rounds ? "" : "\n");
         for (int a = 0; a < ALGORITHMS; a++)
-            for (int operation = 0; operation < OPERATIONS; operation++)
+            for (int operation = first_operation(a); operation < operations_end(a); operation++)
                 for (int side = 0; side < SIDES; side++)
                     if (side != LIBOQS || has_liboqs(&sides[a][side]))
                         results[a][operation][side][round] = timed(&sides[a][side], side, operation, budget);
@@ -260,14 +361,16 @@ int main(int argc, char **argv)
     putchar('\n');
     for (int a = 0; a < ALGORITHMS; a++) {
         double client[2][ROUNDS_MAX];
+        for (int operation = first_operation(a); operation < operations_end(a); operation++)
+            print_row(algorithms[a], operation_names[operation], results[a][operation][QTLS],
+                      results[a][operation][OWN],
+                      has_liboqs(&sides[a][LIBOQS]) ? results[a][operation][LIBOQS] : NULL, rounds);
+        if (a >= FIRST_SIGNATURE)
+            continue;
         for (int side = QTLS; side <= OWN; side++)
             for (int round = 0; round < rounds; round++)
                 client[side][round] =
                     results[a][KEY_GENERATION][side][round] + results[a][DECAPSULATION][side][round];
-        for (int operation = 0; operation < OPERATIONS; operation++)
-            print_row(algorithms[a], operation_names[operation], results[a][operation][QTLS],
-                      results[a][operation][OWN],
-                      has_liboqs(&sides[a][LIBOQS]) ? results[a][operation][LIBOQS] : NULL, rounds);
         print_row(algorithms[a], "client: generate + decapsulate", client[QTLS], client[OWN], NULL, rounds);
     }
     return 0;

@@ -14,6 +14,8 @@ pub(crate) struct Key {
     pub(crate) provider: Arc<Provider>,
     algorithm: KeyAlgorithm,
     material: OnceLock<Material>,
+    /// The public key of a private one, made when it is first asked for.
+    public: OnceLock<PublicKey>,
 }
 
 #[derive(Clone)]
@@ -38,7 +40,7 @@ impl Key {
     /// A failed self-test of the algorithm.
     pub(crate) fn empty(provider: Arc<Provider>, algorithm: KeyAlgorithm) -> Result<Self, Problem> {
         provider.require_self_test(algorithm)?;
-        Ok(Self { provider, algorithm, material: OnceLock::new() })
+        Ok(Self { provider, algorithm, material: OnceLock::new(), public: OnceLock::new() })
     }
 
     /// A key with a public part.
@@ -165,9 +167,13 @@ impl Key {
     pub(crate) fn to_public(&self) -> Result<PublicKey, Problem> {
         match self.material.get() {
             Some(Material::Public(public)) => Ok(public.clone()),
-            Some(Material::Private(private)) => {
-                Ok(PublicKey::from_bytes(self.algorithm, private.public_key())?)
-            }
+            Some(Material::Private(private)) => match self.public.get() {
+                Some(public) => Ok(public.clone()),
+                None => {
+                    let public = PublicKey::from_bytes(self.algorithm, private.public_key())?;
+                    Ok(self.public.get_or_init(|| public).clone())
+                }
+            },
             None => Err(self.missing("a public key is needed, and this key object is empty")),
         }
     }

@@ -26,6 +26,9 @@ const PROVIDERS_WITHOUT_KEYS: [&str; 3] = ["base", "legacy", "null"];
 /// its signatures.
 const FIRST_WITH_SIGNATURE_SCHEMES: (u32, u32) = (3, 2);
 
+/// The first whose CMS knows signatures without a digest.
+const FIRST_WITH_CMS_WITHOUT_DIGEST: (u32, u32) = (3, 5);
+
 /// One loaded provider, in one library context.
 pub(crate) struct Provider {
     pub(crate) core: Core,
@@ -108,7 +111,7 @@ impl Provider {
     pub(crate) fn provider_appeared(&self, provider: AnnouncedProvider) {
         if NATIVE_PROVIDERS.contains(&provider.name()) {
             self.surroundings().native_providers.push(provider);
-        } else if !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
+        } else if !self.core.is_self(&provider) && !PROVIDERS_WITHOUT_KEYS.contains(&provider.name()) {
             self.surroundings().unknown_providers.push(provider);
         }
     }
@@ -170,11 +173,20 @@ impl Provider {
         self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES
     }
 
+    /// Whether libcrypto names digests to signatures that have none (see `SignatureOperation::accept_digest`).
+    pub(crate) fn hears_needless_digests(&self) -> bool {
+        self.core.openssl_release() < FIRST_WITH_CMS_WITHOUT_DIGEST
+    }
+
     /// Makes the object identifiers known that libcrypto lacks: without them no file and no certificate is recognised.
     ///
     /// # Errors
     /// OpenSSL refused.
     pub(crate) fn register_objects(&self) -> Result<(), Problem> {
+        // libcrypto has one table of objects for the whole process. OpenSSL 3.0 changes it without a lock, and later versions
+        // refuse whoever loses the race between looking and adding.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _turn = ONE_AT_A_TIME.lock();
         let digest = if self.registers_digest() { "SHA512" } else { "" };
         for row in &KEM_ALGORITHMS {
             if let Some(oid) = row.oid {

@@ -88,29 +88,44 @@ impl SignatureOperation {
         self.settings.mu = false;
     }
 
-    /// Whether a digest of this name may be asked for: these algorithms take the message as it is.
+    /// Whether a digest of this name may be asked for: these algorithms take the message as it is, and the name changes
+    /// nothing. Two things make libcrypto give one all the same:
     ///
     /// Before OpenSSL 3.2 a signature has as many security bits as its digest, and none without one, so that libssl
     /// refuses a chain under such a signature ("ca md too weak"). There their signatures are registered with SHA-512, whose
-    /// name then comes back here and changes nothing.
+    /// name then comes back here.
+    ///
+    /// Before OpenSSL 3.5 CMS initialises every signature with the digest of the content. Messages are signed with SHA-512,
+    /// which RFC 9882 section 3.3 has everybody support, and verified with every digest that it finds strong enough.
     ///
     /// # Errors
-    /// Any other digest.
+    /// There is no key yet; any other digest.
     pub(crate) fn accept_digest(&self, name: Option<&str>) -> Result<(), Problem> {
-        const SHA512: [&str; 4] = ["SHA512", "SHA2-512", "SHA-512", "2.16.840.1.101.3.4.2.3"];
-        match name.filter(|name| !name.is_empty()) {
-            None => Ok(()),
-            Some(name)
-                if self.provider.registers_digest()
-                    && SHA512.iter().any(|known| known.eq_ignore_ascii_case(name)) =>
-            {
-                Ok(())
+        /// OpenSSL's names, and bits.
+        const DIGESTS: [(&[&str], u32); 6] = [
+            (&["SHA512", "SHA2-512", "SHA-512", "2.16.840.1.101.3.4.2.3"], 512),
+            (&["SHA384", "SHA2-384", "SHA-384", "2.16.840.1.101.3.4.2.2"], 384),
+            (&["SHA256", "SHA2-256", "SHA-256", "2.16.840.1.101.3.4.2.1"], 256),
+            (&["SHA3-512", "2.16.840.1.101.3.4.2.10"], 512),
+            (&["SHA3-384", "2.16.840.1.101.3.4.2.9"], 384),
+            (&["SHA3-256", "2.16.840.1.101.3.4.2.8"], 256),
+        ];
+        let Some(name) = name.filter(|name| !name.is_empty()) else { return Ok(()) };
+        let known = |(names, _): &&(&[&str], u32)| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+        let accepted = match &self.role {
+            None => return Err(no_key()),
+            Some(Role::Sign(_)) => DIGESTS.first().is_some_and(|sha512| known(&sha512)),
+            Some(Role::Verify(key)) => {
+                DIGESTS.iter().find(known).is_some_and(|(_, bits)| *bits >= 2 * key.algorithm().security_bits)
             }
-            Some(name) => Err(Problem::argument(format!(
-                "the digest {name} was asked for, but ML-DSA and composite keys sign the message itself: leave the digest \
-                 out (in an openssl.cnf for `openssl ca`: default_md = default)"
-            ))),
+        };
+        if accepted && self.provider.hears_needless_digests() {
+            return Ok(());
         }
+        Err(Problem::argument(format!(
+            "the digest {name} was asked for, but ML-DSA and composite keys sign the message itself: leave the digest out \
+             (in an openssl.cnf for `openssl ca`: default_md = default; for `openssl cms` before OpenSSL 3.5: -md sha512)"
+        )))
     }
 
     pub(crate) fn settings_mut(&mut self) -> &mut Settings {

@@ -6,7 +6,7 @@ mod common;
 mod headers;
 
 use headers::{compile, include_of, openssl_headers};
-use qtls_crypto::KEM_ALGORITHMS;
+use qtls_crypto::{KEM_ALGORITHMS, KeyAlgorithm, SIGNATURE_ALGORITHMS};
 use qtls_tests::platform::{DEBIAN_12, DEBIAN_13, DEBIAN_SID, OPENSSL_3_0_2, OPENSSL_3_4_1, OPENSSL_4_0};
 use qtls_tests::{Platform, WorkDir};
 use std::path::Path;
@@ -49,6 +49,9 @@ impl Case {
     }
 }
 
+/// The program that calls functions which OpenSSL 3.4 added.
+const NEEDS_3_4: &str = "messages";
+
 /// A program of `c/` on a platform.
 struct Program {
     platform: &'static Platform,
@@ -61,8 +64,9 @@ impl Program {
         let folder = WorkDir::new(platform).unwrap_or_else(|error| panic!("{error:#}"));
         folder.install_module().unwrap_or_else(|error| panic!("{error:#}"));
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c").join(name).with_extension("c");
-        if platform.version < (4, 0) {
-            // Compiled against this machine's OpenSSL 3: every later 3 has its functions, under the same soname.
+        // Compiled against this machine's OpenSSL 3: every later 3 has its functions, under the same soname. What needs more
+        // is compiled against the platform's own.
+        if platform.version < (4, 0) && name != NEEDS_3_4 {
             compile(&source, &folder.outside(name), &[], &["-lssl", "-lcrypto"]);
         } else {
             let includes = openssl_headers(&include_of(platform), &folder.outside("."));
@@ -102,10 +106,44 @@ impl Program {
         assert!(output.status.success(), "{}, {case:?}: {} {err}", self.platform.name, output.status);
         err.into_owned()
     }
+
+    /// What the program prints; it has to end well.
+    #[track_caller]
+    fn succeed(&self, case: Case) -> (String, String) {
+        let output = self.run(case);
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{}, {case:?}: {} {err}", self.platform.name, output.status);
+        (out, err)
+    }
+
+    /// For `key_matrix`: asserts that keys of `owner` are made, used, written and read by `owner`, but that `reader` reads
+    /// the files of those that libcrypto has itself; a composite's are ours in any case.
+    #[track_caller]
+    fn expect_keys(&self, case: Case, owner: &str, reader: &str, crossed: usize) -> String {
+        let (out, err) = self.succeed(case);
+        let mut seen = 0;
+        for line in out.lines() {
+            let name = line.split(' ').next().unwrap();
+            let is_composite =
+                SIGNATURE_ALGORITHMS.iter().any(|row| row.name == name && row.composite.is_some());
+            let (owner, reader, crossed) =
+                if is_composite { ("qtls", "qtls", 0) } else { (owner, reader, crossed) };
+            let expected = format!(
+                "{name} keymgmt={owner} operation={owner} encoder={owner} decoded={reader} public={reader} \
+                 certificate={reader} crossed={crossed}"
+            );
+            assert_eq!(line, expected, "{}, {case:?}: {err}", self.platform.name);
+            seen += 1;
+        }
+        let all = KeyAlgorithm::all().filter(|algorithm| algorithm.oid().is_some()).count();
+        assert_eq!(seen, all, "{}, {case:?}", self.platform.name);
+        err
+    }
 }
 
 fn library_of(platform: &Platform, library: &str) -> String {
-    let libraries = platform.home().unwrap().join("usr/lib");
+    let home = platform.home().unwrap();
+    let libraries = if platform.is_chroot() { home.join("usr/lib") } else { home.to_owned() };
     let name = format!("{library}.so.{}", platform.version.0);
     std::fs::read_dir(&libraries)
         .unwrap()
@@ -178,6 +216,165 @@ fn prefer_without_default_properties_depends_on_the_order_and_says_so_loudly() {
                 assert!(log.contains(part), "{}: {log}", platform.name);
             }
             assert_eq!(log.lines().count(), 1, "{}: {log}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn where_libcrypto_lacks_the_algorithms_their_keys_files_and_certificates_are_ours_in_every_configuration() {
+    for platform in [&OPENSSL_3_0_2, &DEBIAN_12, &OPENSSL_3_4_1] {
+        let matrix = Program::new(platform, "key_matrix");
+        for case in cases() {
+            assert_eq!(matrix.expect_keys(case, "qtls", "qtls", 0), "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn where_libcrypto_has_the_algorithms_yield_leaves_keys_files_and_certificates_to_it_but_composites() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Program::new(platform, "key_matrix");
+        for case in cases().filter(|case| case.native == "yield") {
+            let log = matrix.expect_keys(case, "default", "default", 0);
+            assert_eq!(log, "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn prefer_with_default_properties_takes_over_keys_files_and_certificates_and_both_implementations_agree() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Program::new(platform, "key_matrix");
+        for case in cases().filter(|case| case.native == "prefer" && case.properties != Properties::Unset) {
+            assert_eq!(matrix.expect_keys(case, "qtls", "qtls", 2), "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+/// Decoders are tried in the opposite order to fetches, so that without the property a key is never all of one provider.
+#[test]
+fn prefer_without_default_properties_reads_files_with_the_provider_that_is_listed_last() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Program::new(platform, "key_matrix");
+        for order in [DEFAULT_FIRST, QTLS_FIRST] {
+            let case = case(order, "prefer", Properties::Unset);
+            let log = matrix.expect_keys(case, order[0], order[1], 2);
+            assert!(log.contains("error: native = prefer"), "{}: {log}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn the_message_calls_of_openssl_3_4_sign_and_verify_with_every_signature_algorithm() {
+    let all: String = SIGNATURE_ALGORITHMS.iter().map(|row| format!("{}\n", row.name)).collect();
+    for (platform, native) in
+        [(&OPENSSL_3_4_1, "yield"), (&DEBIAN_13, "prefer"), (&DEBIAN_SID, "prefer"), (&OPENSSL_4_0, "prefer")]
+    {
+        let program = Program::new(platform, NEEDS_3_4);
+        let (out, err) = program.succeed(case(DEFAULT_FIRST, native, Properties::BeforeProviders));
+        assert_eq!((out.as_str(), err.as_str()), (all.as_str(), ""), "{}", platform.name);
+    }
+}
+
+/// The rows of the capability TLS-SIGALG, as `signature_schemes.c` prints them.
+fn schemes(platform: &'static Platform, case: Case) -> (Vec<String>, String) {
+    let (out, err) = Program::new(platform, "signature_schemes").succeed(case);
+    (out.lines().map(str::to_owned).collect(), err)
+}
+
+/// The rows of these signature schemes, with what draft-ietf-tls-mldsa and RFC 9881 say of them.
+fn offered(names: &[&str]) -> Vec<String> {
+    names
+        .iter()
+        .map(|name| match *name {
+            "mldsa44" => "name=ML-DSA-44 oid=2.16.840.1.101.3.4.3.17 keytype=- code=2308 bits=128",
+            "mldsa65" => "name=ML-DSA-65 oid=2.16.840.1.101.3.4.3.18 keytype=- code=2309 bits=192",
+            _ => "name=ML-DSA-87 oid=2.16.840.1.101.3.4.3.19 keytype=- code=2310 bits=256",
+        })
+        .zip(names)
+        .map(|(row, name)| format!("row iana={name} {row} min=772 max=0"))
+        .collect()
+}
+
+#[test]
+fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
+    const ALL: [&str; 3] = ["mldsa44", "mldsa65", "mldsa87"];
+    let usual = case(DEFAULT_FIRST, "yield", Properties::Unset);
+    let prefer = Case { native: "prefer", properties: Properties::BeforeProviders, ..usual };
+    for platform in [&OPENSSL_3_0_2, &DEBIAN_12] {
+        assert_eq!(schemes(platform, usual), (vec![], String::new()), "{}", platform.name);
+    }
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        assert_eq!(schemes(platform, usual), (vec![], String::new()), "{}: left to it", platform.name);
+        assert_eq!(schemes(platform, prefer), (offered(&ALL), String::new()), "{}", platform.name);
+    }
+
+    // Types of keys that the default provider and ours decode and libssl 3.4 does not know.
+    let guarded = |names: &[&str]| -> Vec<String> {
+        let row = |(name, code): (&&str, u32)| {
+            format!(
+                "row iana=qtls_guard_{name} name={name} oid=- keytype=ML-DSA-44 code={code} bits=1 min=772 max=0"
+            )
+        };
+        names.iter().zip(0xFE00..).map(row).collect()
+    };
+    let always = [
+        "X25519",
+        "X448",
+        "dhKeyAgreement",
+        "dhpublicnumber",
+        "SM2",
+        "ML-KEM-512",
+        "ML-KEM-768",
+        "ML-KEM-1024",
+    ];
+    let composites: Vec<_> =
+        SIGNATURE_ALGORITHMS.iter().filter(|row| row.composite.is_some()).map(|row| row.name).collect();
+    let (rows, log) = schemes(&OPENSSL_3_4_1, usual);
+    assert_eq!(log, "");
+    assert_eq!(rows, [offered(&ALL), guarded(&[&always[..], &composites].concat())].concat());
+
+    let one = Case { lines: "signatures = mldsa65", ..usual };
+    let unused = ["ML-DSA-44", "ML-DSA-87"];
+    let (rows, _) = schemes(&OPENSSL_3_4_1, one);
+    assert_eq!(
+        rows,
+        [offered(&["mldsa65"]), guarded(&[&always[..], &unused, &composites].concat())].concat()
+    );
+
+    let none = Case { lines: "signatures = none", ..usual };
+    assert_eq!(schemes(&OPENSSL_3_4_1, none), (vec![], String::new()), "what offers nothing needs no guard");
+}
+
+#[test]
+fn beside_a_provider_with_unknown_types_libssl_3_4_is_told_nothing_unless_the_operator_says_so() {
+    let program = Program::new(&OPENSSL_3_4_1, "signature_schemes");
+    // The same file under another name is a stranger.
+    let stranger = format!(
+        "\n[provider_sect]\nstranger = stranger_sect\n[stranger_sect]\nmodule = {}\nactivate = 1\nsignatures = none\n",
+        program.folder.inside("qtls.so")
+    );
+    let stranger: &'static str = stranger.leak();
+    let usual = case(DEFAULT_FIRST, "yield", Properties::Unset);
+    let (rows, log) = program.succeed(Case { lines: stranger, ..usual });
+    assert_eq!(rows, "");
+    assert_eq!(log.lines().count(), 1, "{log}");
+    for part in ["error: no ML-DSA in TLS", "[stranger]", "unguarded-signatures = offer"] {
+        assert!(log.contains(part), "{log}");
+    }
+    let told: &'static str = format!("unguarded-signatures = offer{stranger}").leak();
+    let (rows, log) = program.succeed(Case { lines: told, ..usual });
+    assert_eq!((rows.lines().count(), log.as_str()), (3 + 8 + 5, ""), "{rows}");
+}
+
+#[test]
+fn contexts_that_load_the_provider_at_once_all_get_it_on_every_version() {
+    for platform in ALL {
+        let program = Program::new(platform, "contexts");
+        // What is looked for is a race.
+        for _ in 0..20 {
+            let (_, log) = program.succeed(case(DEFAULT_FIRST, "yield", Properties::Unset));
+            assert_eq!(log, "", "{}", platform.name);
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ pub(crate) struct Round {
     pub(crate) took: Duration,
     /// Of each handshake, from ClientHello to the moment the server's Finished is verified.
     pub(crate) latencies: Vec<Duration>,
+    /// What the server sent in each.
+    pub(crate) bytes: Vec<u64>,
 }
 
 /// Clients for one server and one group.
@@ -46,6 +48,7 @@ pub(crate) struct Load {
     server_name: ServerName<'static>,
     group: Group,
     full: Arc<ClientConfig>,
+    verifier: Arc<AnyCertificate>,
     /// One for each connection, so that none takes another's ticket.
     resuming: Vec<Arc<ClientConfig>>,
 }
@@ -56,14 +59,19 @@ impl Load {
         server_name: ServerName<'static>,
         group: Group,
         connections: usize,
+        compress: bool,
     ) -> anyhow::Result<Self> {
+        let verifier = Arc::new(AnyCertificate::default());
         let config = |resumption: Resumption| -> anyhow::Result<Arc<ClientConfig>> {
             let mut config = ClientConfig::builder_with_provider(tls::provider_with(&[group]))
                 .with_safe_default_protocol_versions()
                 .with_context(|| format!("{} fits no protocol version", group.name))?
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+                .with_custom_certificate_verifier(verifier.clone())
                 .with_no_client_auth();
+            if !compress {
+                config.cert_decompressors.clear();
+            }
             config.resumption = resumption;
             Ok(Arc::new(config))
         };
@@ -72,19 +80,21 @@ impl Load {
             server_name,
             group,
             full: config(Resumption::disabled())?,
+            verifier: verifier.clone(),
             resuming: (0..connections)
                 .map(|_| config(Resumption::in_memory_sessions(8)))
                 .collect::<Result<_, _>>()?,
         })
     }
 
-    /// One handshake, to see that the server does what is asked; returns the cipher suite.
+    /// One handshake, to see that the server does what is asked.
     ///
     /// # Errors
     /// When the server does not take the group.
-    pub(crate) fn check(&self) -> anyhow::Result<String> {
+    pub(crate) fn check(&self) -> anyhow::Result<Checked> {
         let done = self.handshake(&self.full, Kind::Full)?;
-        Ok(done.cipher)
+        let scheme = self.verifier.scheme.load(Ordering::Relaxed);
+        Ok(Checked { cipher: done.cipher, signature: tls::scheme_name(SignatureScheme::from(scheme)) })
     }
 
     /// Gets every connection a ticket, before a round of resumed handshakes is measured.
@@ -105,8 +115,8 @@ impl Load {
     ) -> anyhow::Result<Round> {
         let started_handshakes = AtomicUsize::new(0);
         let failed = AtomicBool::new(false);
-        let work = |config: &Arc<ClientConfig>| -> anyhow::Result<Vec<Duration>> {
-            let mut latencies = Vec::with_capacity(count / self.resuming.len() + 1);
+        let work = |config: &Arc<ClientConfig>| -> anyhow::Result<Vec<(Duration, u64)>> {
+            let mut handshakes = Vec::with_capacity(count / self.resuming.len() + 1);
             while started_handshakes.fetch_add(1, Ordering::Relaxed) < count {
                 if failed.load(Ordering::Relaxed) {
                     break;
@@ -115,7 +125,7 @@ impl Load {
                     bail!("interrupted");
                 }
                 match self.handshake(config, kind) {
-                    Ok(done) => latencies.push(done.latency),
+                    Ok(done) => handshakes.push((done.latency, done.bytes)),
                     Err(error) => {
                         failed.store(true, Ordering::Relaxed);
                         return Err(error);
@@ -123,7 +133,7 @@ impl Load {
                 }
                 progress.inc(1);
             }
-            Ok(latencies)
+            Ok(handshakes)
         };
         let started = Instant::now();
         let outcomes = thread::scope(|scope| {
@@ -138,14 +148,15 @@ impl Load {
             threads.into_iter().map(|thread| thread.join()).collect::<Vec<_>>()
         });
         let took = started.elapsed();
-        let mut latencies = Vec::with_capacity(count);
+        let mut handshakes = Vec::with_capacity(count);
         for outcome in outcomes {
             match outcome {
-                Ok(part) => latencies.extend(part?),
+                Ok(part) => handshakes.extend(part?),
                 Err(_) => bail!("a client thread panicked"),
             }
         }
-        Ok(Round { took, latencies })
+        let (latencies, bytes) = handshakes.into_iter().unzip();
+        Ok(Round { took, latencies, bytes })
     }
 
     /// A handshake that must be of this kind and with this group.
@@ -187,7 +198,7 @@ impl Load {
             }
             tls.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
         }
-        let latency = started.elapsed();
+        let (latency, bytes) = (started.elapsed(), connection.received);
         tls.send_close_notify();
         while tls.wants_write() {
             tls.write_tls(&mut connection)?;
@@ -198,6 +209,7 @@ impl Load {
         }
         Ok(Done {
             latency,
+            bytes,
             code_point: tls.negotiated_key_exchange_group().map(|group| u16::from(group.name())),
             resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
             cipher: tls
@@ -224,16 +236,28 @@ impl Load {
     }
 }
 
+/// What a server does when it is asked.
+pub(crate) struct Checked {
+    pub(crate) cipher: String,
+    /// `mldsa65`.
+    pub(crate) signature: String,
+}
+
 struct Done {
     latency: Duration,
+    /// Received until the handshake was done.
+    bytes: u64,
     code_point: Option<u16>,
     resumed: bool,
     cipher: String,
 }
 
 /// Takes any certificate: the server's work is what is measured here, and the server is one we chose.
-#[derive(Debug)]
-struct AnyCertificate;
+#[derive(Debug, Default)]
+struct AnyCertificate {
+    /// The scheme that the server signed with last.
+    scheme: AtomicU16,
+}
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(
@@ -260,8 +284,9 @@ impl ServerCertVerifier for AnyCertificate {
         &self,
         _message: &[u8],
         _certificate: &CertificateDer<'_>,
-        _signed: &DigitallySignedStruct,
+        signed: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.scheme.store(u16::from(signed.scheme), Ordering::Relaxed);
         Ok(HandshakeSignatureValid::assertion())
     }
 

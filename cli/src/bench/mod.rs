@@ -7,7 +7,7 @@ mod worker_cpu;
 
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,7 +21,7 @@ use rustls::pki_types::ServerName;
 use crate::groups::Group;
 use crate::net::Target;
 use crate::probe::{GroupList, parse_groups};
-use load::{Kind, Load};
+use load::{Checked, Kind, Load};
 use nginx::{Configuration, Identity, Nginx, parse_configuration};
 use report::{Measured, Report, Sample};
 use worker_cpu::{Cores, cpu_nanoseconds};
@@ -34,13 +34,15 @@ Examples:
   qtls bench --nginx /usr/sbin/nginx \\
       --conf classical=-,group=X25519 --conf qtls=/etc/qtls/openssl.cnf
 
-A --conf is NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE], with OPENSSL_CNF - \
-for the system's own file and the group X25519MLKEM768 when left out.
+A --conf is NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE], \
+with OPENSSL_CNF - for the system's own file, the group X25519MLKEM768 when left out, a certificate and key of its own \
+where they are named, and compressed certificates (RFC 8879) where nginx has them.
 
 Each --conf gets an nginx with one worker on a free port, kept on one core while the clients keep to the \
 others; they take turns every 50 handshakes, so that noise hits all alike. CPU is the worker's own time, in \
 the kernel and outside of it, for one handshake from accept to close; the ratio is to the first configuration \
-in the same turn, the median of all turns. Every handshake is checked to have used the group asked for.
+in the same turn, the median of all turns. Every handshake is checked to have used the group asked for. Bytes \
+are those that the server sends until the client has finished, TCP and IP not counted.
 
 Exit code: 0 measured, 2 error.")]
 pub struct Arguments {
@@ -98,6 +100,7 @@ struct Subject {
     group: Group,
     server: String,
     cipher: String,
+    signature: String,
     load: Load,
     workers: Vec<i32>,
     nginx: Option<Nginx>,
@@ -138,13 +141,15 @@ fn running_server(arguments: &Arguments, target: &Target) -> anyhow::Result<Vec<
     groups
         .iter()
         .map(|group| {
-            let load = Load::new(address, server_name.clone(), *group, arguments.connections as usize)?;
-            let cipher = load.check()?;
+            let connections = arguments.connections as usize;
+            let load = Load::new(address, server_name.clone(), *group, connections, false)?;
+            let Checked { cipher, signature } = load.check()?;
             Ok(Subject {
                 name: group.name.to_owned(),
                 group: *group,
                 server: target.to_string(),
                 cipher,
+                signature,
                 load,
                 workers: arguments.pid.clone(),
                 nginx: None,
@@ -154,7 +159,7 @@ fn running_server(arguments: &Arguments, target: &Target) -> anyhow::Result<Vec<
 }
 
 fn own_servers(arguments: &Arguments) -> anyhow::Result<Vec<Subject>> {
-    let identity = identity(arguments)?;
+    let common = identity(arguments)?;
     let server_name = ServerName::try_from("localhost").context("localhost is no server name")?;
     let mut subjects: Vec<Subject> = Vec::new();
     for configuration in &arguments.conf {
@@ -162,17 +167,25 @@ fn own_servers(arguments: &Arguments) -> anyhow::Result<Vec<Subject>> {
             bail!("two configurations are called \"{}\"; give each its own name", configuration.name);
         }
         let failed = || format!("configuration \"{}\"", configuration.name);
-        let nginx = Nginx::start(configuration, &arguments.nginx, arguments.chroot.as_deref(), &identity)
+        let own = match &configuration.identity {
+            Some((certificate, key)) => Some(read_identity(certificate, key).with_context(failed)?),
+            None => None,
+        };
+        let identity = own.as_ref().unwrap_or(&common);
+        let nginx = Nginx::start(configuration, &arguments.nginx, arguments.chroot.as_deref(), identity)
             .with_context(failed)?;
         let connections = arguments.connections as usize;
-        let load = Load::new(nginx.address, server_name.clone(), configuration.group, connections)
+        let compress = configuration.compress;
+        let load = Load::new(nginx.address, server_name.clone(), configuration.group, connections, compress)
             .with_context(failed)?;
-        let cipher = load.check().with_context(|| format!("{} (nginx: {})", failed(), nginx.said()))?;
+        let Checked { cipher, signature } =
+            load.check().with_context(|| format!("{} (nginx: {})", failed(), nginx.said()))?;
         subjects.push(Subject {
             name: configuration.name.clone(),
             group: configuration.group,
             server: nginx.version.clone(),
             cipher,
+            signature,
             load,
             workers: vec![nginx.worker],
             nginx: Some(nginx),
@@ -183,8 +196,7 @@ fn own_servers(arguments: &Arguments) -> anyhow::Result<Vec<Subject>> {
 
 fn identity(arguments: &Arguments) -> anyhow::Result<Identity> {
     if let (Some(cert), Some(key)) = (&arguments.cert, &arguments.key) {
-        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        return Ok(Identity { chain: read(cert)?, key: read(key)? });
+        return read_identity(cert, key);
     }
     let key = KeyPair::generate().context("no key can be made")?;
     let mut params =
@@ -192,6 +204,11 @@ fn identity(arguments: &Arguments) -> anyhow::Result<Identity> {
     params.distinguished_name.push(DnType::CommonName, "qtls bench");
     let certificate = params.self_signed(&key).context("no certificate can be made")?;
     Ok(Identity { chain: certificate.pem().into_bytes(), key: key.serialize_pem().into_bytes() })
+}
+
+fn read_identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
+    let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+    Ok(Identity { chain: read(certificate)?, key: read(key)? })
 }
 
 /// Gives the servers that we started one core and ourselves the others; says so, or why not.
@@ -249,6 +266,7 @@ fn measure(arguments: &Arguments, subjects: &[Subject], stop: &AtomicBool) -> an
                 subject.group.name,
                 subject.server.clone(),
                 subject.cipher.clone(),
+                subject.signature.clone(),
                 *kind,
                 samples,
             ));
@@ -308,7 +326,7 @@ impl Subject {
         // The clients have seen the server close every connection, so it has nothing left to do for them.
         let spent = cpu_nanoseconds(&self.workers)?.saturating_sub(before);
         let cpu = (!self.workers.is_empty()).then(|| Duration::from_nanos(spent));
-        Ok(Sample::of_turn(cpu, round.took, round.latencies))
+        Ok(Sample::of_turn(cpu, round.took, round.latencies, round.bytes))
     }
 }
 

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often to look while waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// One `--conf`: `NAME=OPENSSL_CNF[,group=G][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]`.
+/// One `--conf`: `NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Configuration {
     /// What the table calls it.
@@ -30,6 +30,10 @@ pub(crate) struct Configuration {
     openssl_conf: Option<PathBuf>,
     /// The one group that server and client use.
     pub(crate) group: Group,
+    /// Chain and key of its own, as we see the files.
+    pub(crate) identity: Option<(PathBuf, PathBuf)>,
+    /// RFC 8879, by server and client.
+    pub(crate) compress: bool,
     nginx: Option<PathBuf>,
     chroot: Option<PathBuf>,
     environment: Vec<(String, String)>,
@@ -48,10 +52,13 @@ pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
         name: name.to_owned(),
         openssl_conf: (path != "-").then(|| PathBuf::from(path)),
         group,
+        identity: None,
+        compress: false,
         nginx: None,
         chroot: None,
         environment: Vec::new(),
     };
+    let (mut certificate, mut private_key) = (None, None);
     for part in parts {
         let (key, value) = part.split_once('=').ok_or_else(|| format!("\"{part}\" is not KEY=VALUE"))?;
         match key {
@@ -62,16 +69,32 @@ pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
                 };
                 configuration.group = group;
             }
+            "cert" => certificate = Some(PathBuf::from(value)),
+            "key" => private_key = Some(PathBuf::from(value)),
+            "compress" => {
+                configuration.compress = match value {
+                    "on" => true,
+                    "off" => false,
+                    _ => return Err(format!("\"compress={value}\" is neither on nor off")),
+                };
+            }
             "nginx" => configuration.nginx = Some(PathBuf::from(value)),
             "chroot" => configuration.chroot = Some(PathBuf::from(value)),
             _ => match key.strip_prefix("env.") {
                 Some(name) => configuration.environment.push((name.to_owned(), value.to_owned())),
                 None => {
-                    return Err(format!("\"{key}\" is not known; it is group, nginx, chroot or env.NAME"));
+                    return Err(format!(
+                        "\"{key}\" is not known; it is group, cert, key, compress, nginx, chroot or env.NAME"
+                    ));
                 }
             },
         }
     }
+    configuration.identity = match (certificate, private_key) {
+        (Some(certificate), Some(key)) => Some((certificate, key)),
+        (None, None) => None,
+        _ => return Err(format!("\"{name}\": cert and key belong together")),
+    };
     Ok(configuration)
 }
 
@@ -124,7 +147,7 @@ impl Nginx {
         };
         write("chain.pem", &identity.chain)?;
         write("key.pem", &identity.key)?;
-        write("nginx.conf", nginx_conf(&prefix, port, configuration.group, &modules).as_bytes())?;
+        write("nginx.conf", nginx_conf(&prefix, port, configuration, &modules).as_bytes())?;
 
         let said = folder.path().join("said.log");
         let output = File::create(&said).context("cannot write nginx's log")?;
@@ -251,10 +274,12 @@ fn describe(
     Ok((format!("{nginx}, {openssl}"), modules))
 }
 
-fn nginx_conf(prefix: &Path, port: u16, group: Group, modules: &[&str]) -> String {
+fn nginx_conf(prefix: &Path, port: u16, configuration: &Configuration, modules: &[&str]) -> String {
     let prefix = prefix.display();
     // The user compiled in need not exist, in a chroot least of all; without root nginx ignores the line and warns.
     let user = if geteuid().is_root() { "user root root;\n" } else { "" };
+    // nginx 1.29.1 or newer: an older one says that it does not know the line.
+    let compression = if configuration.compress { "        ssl_certificate_compression on;\n" } else { "" };
     let mut temporary_folders = format!("    client_body_temp_path {prefix}/client_body;\n");
     for module in modules {
         let _ = writeln!(temporary_folders, "    {module}_temp_path {prefix}/{module};");
@@ -273,10 +298,10 @@ http {{
         ssl_certificate_key {prefix}/key.pem;
         ssl_protocols TLSv1.3;
         ssl_ecdh_curve {};
-    }}
+{compression}    }}
 }}
 ",
-        group.name
+        configuration.group.name
     )
 }
 
@@ -290,12 +315,13 @@ mod tests {
 
     #[test]
     fn a_configuration_is_read_with_all_its_parts() {
-        let text =
-            "ours=/etc/q.cnf,group=x25519,nginx=/opt/nginx,chroot=/srv/root,env.LD_LIBRARY_PATH=/opt/lib";
+        let text = "ours=/etc/q.cnf,group=x25519,cert=/c.pem,key=/k.pem,compress=on,nginx=/opt/nginx,chroot=/srv/root,env.LD_LIBRARY_PATH=/opt/lib";
         let configuration = parse_configuration(text).unwrap();
         assert_eq!(configuration.name, "ours");
         assert_eq!(configuration.openssl_conf.as_deref(), Some(Path::new("/etc/q.cnf")));
         assert_eq!(configuration.group.name, "X25519");
+        assert_eq!(configuration.identity, Some((PathBuf::from("/c.pem"), PathBuf::from("/k.pem"))));
+        assert!(configuration.compress);
         assert_eq!(configuration.nginx.as_deref(), Some(Path::new("/opt/nginx")));
         assert_eq!(configuration.chroot.as_deref(), Some(Path::new("/srv/root")));
         assert_eq!(configuration.environment, [("LD_LIBRARY_PATH".to_owned(), "/opt/lib".to_owned())]);
@@ -317,6 +343,8 @@ mod tests {
             ("a=-,group=X25519:P-256", "several groups"),
             ("a=-,group=P-257", "P-257"),
             ("a=-,group", "KEY=VALUE"),
+            ("a=-,cert=/c.pem", "belong together"),
+            ("a=-,compress=yes", "neither on nor off"),
         ] {
             let error = parse_configuration(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");

@@ -17,13 +17,20 @@ pub(crate) struct Sample {
     pub(crate) turns_us: Vec<f64>,
     pub(crate) took: Duration,
     pub(crate) latencies: Vec<Duration>,
+    /// What the server sent in each handshake.
+    pub(crate) bytes: Vec<u64>,
 }
 
 impl Sample {
     /// What one turn brought.
-    pub(crate) fn of_turn(cpu: Option<Duration>, took: Duration, latencies: Vec<Duration>) -> Self {
+    pub(crate) fn of_turn(
+        cpu: Option<Duration>,
+        took: Duration,
+        latencies: Vec<Duration>,
+        bytes: Vec<u64>,
+    ) -> Self {
         let turns_us = cpu.iter().map(|cpu| cpu.as_secs_f64() * 1e6 / latencies.len() as f64).collect();
-        Self { cpu, turns_us, took, latencies }
+        Self { cpu, turns_us, took, latencies, bytes }
     }
 
     pub(crate) fn add(&mut self, more: Self) {
@@ -31,6 +38,7 @@ impl Sample {
         self.turns_us.extend(more.turns_us);
         self.took += more.took;
         self.latencies.extend(more.latencies);
+        self.bytes.extend(more.bytes);
     }
 
     /// Worker CPU for one handshake in microseconds.
@@ -46,6 +54,8 @@ pub(crate) struct Measured {
     pub(crate) group: &'static str,
     pub(crate) server: String,
     pub(crate) cipher: String,
+    /// The scheme that the server signs full handshakes with.
+    pub(crate) signature: String,
     pub(crate) kind: Kind,
     pub(crate) handshakes: usize,
     /// Worker CPU for one handshake; none without a process to read it from.
@@ -53,6 +63,8 @@ pub(crate) struct Measured {
     /// Median of the rounds.
     pub(crate) handshakes_per_second: f64,
     pub(crate) latency_us: Latency,
+    /// Median of what the server sends until the client has finished.
+    pub(crate) server_bytes: f64,
 }
 
 /// Worker CPU for one handshake, in microseconds.
@@ -60,6 +72,8 @@ pub(crate) struct Measured {
 pub(crate) struct Cpu {
     pub(crate) min_us: f64,
     pub(crate) median_us: f64,
+    /// Over all handshakes.
+    pub(crate) mean_us: f64,
     pub(crate) rounds_us: Vec<f64>,
     /// To the first configuration: the median over all turns of the ratio within a turn.
     pub(crate) ratio: f64,
@@ -83,6 +97,7 @@ impl Measured {
         group: &'static str,
         server: String,
         cipher: String,
+        signature: String,
         kind: Kind,
         samples: Vec<Sample>,
     ) -> Self {
@@ -95,16 +110,21 @@ impl Measured {
             .map(|latency| latency.as_secs_f64() * 1e6)
             .collect();
         latencies.sort_by(f64::total_cmp);
+        let bytes: Vec<f64> =
+            samples.iter().flat_map(|sample| &sample.bytes).map(|bytes| *bytes as f64).collect();
         Self {
             name,
             group,
             server,
             cipher,
+            signature,
             kind,
             handshakes: latencies.len(),
             cpu: rounds_us.map(|rounds_us| Cpu {
                 min_us: minimum(&rounds_us),
                 median_us: median(&rounds_us),
+                // Every round has as many handshakes.
+                mean_us: rounds_us.iter().sum::<f64>() / rounds_us.len() as f64,
                 rounds_us,
                 ratio: 1.0,
                 ratio_of_quiet_turns: 1.0,
@@ -116,6 +136,7 @@ impl Measured {
                 p95: percentile(&latencies, 95),
                 p99: percentile(&latencies, 99),
             },
+            server_bytes: median(&bytes),
         }
     }
 
@@ -165,6 +186,8 @@ impl Report {
     pub(crate) fn to_text(&self) -> String {
         let mut out = String::new();
         let name_width = column("configuration", self.results.iter().map(|measured| measured.name.as_str()));
+        let signature_width =
+            column("signature", self.results.iter().map(|measured| measured.signature.as_str()));
         let group_width = column("group", self.results.iter().map(|measured| measured.group));
         for kind in [Kind::Full, Kind::Resumed] {
             let rows: Vec<_> = self.results.iter().filter(|measured| measured.kind == kind).collect();
@@ -174,36 +197,42 @@ impl Report {
             let heading = if kind == Kind::Full { "Full handshakes" } else { "Resumed handshakes" };
             let _ = writeln!(out, "{}", paint(BOLD, heading));
             let head = format!(
-                "  {:<name_width$}  {:<group_width$} {:>10} {:>8} {:>6} {:>8} {:>8} {:>8} {:>8}",
+                "  {:<name_width$}  {:<group_width$} {:<signature_width$} {:>10} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8}",
                 "configuration",
                 "group",
+                "signature",
                 "CPU µs min",
                 "median",
+                "mean",
                 "ratio",
                 "per s",
                 "p50 ms",
                 "p95 ms",
-                "p99 ms"
+                "p99 ms",
+                "bytes"
             );
             let _ = writeln!(out, "{}", paint(DIM, head));
             for row in rows {
-                let (min, median, ratio) = match &row.cpu {
-                    Some(cpu) => (
+                let [min, median, mean, ratio] = match &row.cpu {
+                    Some(cpu) => [
                         format!("{:.1}", cpu.min_us),
                         format!("{:.1}", cpu.median_us),
+                        format!("{:.1}", cpu.mean_us),
                         format!("{:.3}", cpu.ratio),
-                    ),
-                    None => ("-".to_owned(), "-".to_owned(), "-".to_owned()),
+                    ],
+                    None => ["-"; 4].map(str::to_owned),
                 };
                 let _ = writeln!(
                     out,
-                    "  {:<name_width$}  {:<group_width$} {min:>10} {median:>8} {ratio:>6} {:>8} {:>8.2} {:>8.2} {:>8.2}",
+                    "  {:<name_width$}  {:<group_width$} {:<signature_width$} {min:>10} {median:>8} {mean:>8} {ratio:>6} {:>8} {:>8.2} {:>8.2} {:>8.2} {:>8}",
                     row.name,
                     row.group,
+                    row.signature,
                     thousands(row.handshakes_per_second.round() as u64),
                     row.latency_us.p50 / 1000.0,
                     row.latency_us.p95 / 1000.0,
                     row.latency_us.p99 / 1000.0,
+                    thousands(row.server_bytes.round() as u64),
                 );
             }
             out.push('\n');
@@ -276,13 +305,19 @@ mod tests {
     fn measured(name: &str, rounds: &[f64]) -> Measured {
         let samples = rounds.iter().map(|cpu| {
             let cpu = Duration::from_secs_f64(cpu * 100.0 / 1e6);
-            Sample::of_turn(Some(cpu), Duration::from_secs(1), vec![Duration::from_millis(1); 100])
+            Sample::of_turn(
+                Some(cpu),
+                Duration::from_secs(1),
+                vec![Duration::from_millis(1); 100],
+                vec![3000; 100],
+            )
         });
         Measured::new(
             name.to_owned(),
             "X25519",
             "nginx".to_owned(),
             "suite".to_owned(),
+            "mldsa65".to_owned(),
             Kind::Full,
             samples.collect(),
         )
@@ -318,7 +353,12 @@ mod tests {
     fn turns_add_up_to_a_round() {
         let turn = |cpu| {
             let latencies = vec![Duration::from_millis(1); 2];
-            Sample::of_turn(Some(Duration::from_micros(cpu)), Duration::from_millis(5), latencies)
+            Sample::of_turn(
+                Some(Duration::from_micros(cpu)),
+                Duration::from_millis(5),
+                latencies,
+                vec![3000; 2],
+            )
         };
         let mut round = Sample::default();
         round.add(turn(100));
@@ -330,13 +370,15 @@ mod tests {
 
     #[test]
     fn the_table_says_when_cpu_time_is_not_known() {
-        let samples = vec![Sample::of_turn(None, Duration::from_secs(1), vec![Duration::from_millis(1)])];
+        let samples =
+            vec![Sample::of_turn(None, Duration::from_secs(1), vec![Duration::from_millis(1)], vec![3000])];
         let name = "remote".to_owned();
         let results = vec![Measured::new(
             name,
             "X25519",
             "host".to_owned(),
             "suite".to_owned(),
+            "mldsa65".to_owned(),
             Kind::Resumed,
             samples,
         )];

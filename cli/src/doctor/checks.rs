@@ -13,7 +13,7 @@ pub(super) struct Check {
 }
 
 /// Every check, in the order of the report: from the program to the handshake, then the running process.
-pub(super) const CHECKS: [Check; 33] = [
+pub(super) const CHECKS: [Check; 42] = [
     Check {
         id: "program",
         title: "The program can be examined",
@@ -133,6 +133,12 @@ pub(super) const CHECKS: [Check; 33] = [
         why: "Where several providers have an algorithm only one is used, and not always the one meant.",
     },
     Check {
+        id: "foreign-key-types",
+        title: "No peer's certificate can crash this libssl",
+        why: "From 3.2 to 3.4 libssl reads past a table for a certificate's key type that no provider lists, as soon as any \
+              offers TLS signatures. Q-TLS lists OpenSSL's own key types and its own; beside another provider it offers none.",
+    },
+    Check {
         id: "group-lists",
         title: "OpenSSL accepts the configured lists of groups",
         why: "One unknown or repeated name rejects the whole list, names are case-sensitive before 3.5, and with a \
@@ -178,6 +184,52 @@ pub(super) const CHECKS: [Check; 33] = [
         why: "TLS 1.2 has key exchanges that no list of groups limits, none of them post-quantum.",
     },
     Check {
+        id: "certificate-files",
+        title: "The service can read its certificates and keys",
+        why: "Every ssl_certificate, ssl_certificate_key, ssl_client_certificate and ssl_trusted_certificate of nginx, and \
+              those for upstreams, are read as the service's user. A key that everybody can read is a warning.",
+    },
+    Check {
+        id: "certificate-keys",
+        title: "Each key is one to this libcrypto, and its certificate's",
+        why: "Whether a file is a key depends on the providers: ML-DSA's are none to OpenSSL before 3.5 alone. nginx \
+              starts with a certificate and a key of different types, and then every handshake fails.",
+    },
+    Check {
+        id: "certificate-usable",
+        title: "TLS of this libssl can use each certificate",
+        why: "An ML-DSA certificate needs libssl 3.2, a composite key signs certificates only, and the security level \
+              refuses what is weak. nginx does not start then.",
+    },
+    Check {
+        id: "certificate-chain",
+        title: "Each chain is complete",
+        why: "A missing intermediate is no error to nginx, and none to browsers that have met it before: other clients fail.",
+    },
+    Check {
+        id: "certificate-validity",
+        title: "No certificate is expired, or will be soon",
+        why: "Less than 30 days are a warning; the certificates of the chain and of the authorities for clients count as well.",
+    },
+    Check {
+        id: "certificate-clients",
+        title: "Every kind of client gets a certificate it can verify",
+        why: "ML-DSA alone shuts out every browser of today. With a classical pair beside it each client gets what it can \
+              verify, which is tried by handshakes in memory.",
+    },
+    Check {
+        id: "ml-dsa",
+        title: "A client that knows ML-DSA gets an ML-DSA certificate",
+        why: "With --require ml-dsa. A real handshake in memory with the configured certificates; the order of schemes can \
+              keep the classical one in front.",
+    },
+    Check {
+        id: "session-size",
+        title: "A session with a client's certificate fits into nginx's cache",
+        why: "nginx keeps no session above 4,096 bytes (8,192 from 1.29.2) and does not say so. One that holds a client's \
+              ML-DSA-65 certificate has more than 5,500, so such clients never resume.",
+    },
+    Check {
         id: "confinement",
         title: "The sandbox shows the service its files",
         why: "ProtectHome, PrivateTmp, RootDirectory and AppArmor profiles hide files from the service that everybody \
@@ -215,8 +267,11 @@ pub(super) struct Finding {
     pub(super) id: &'static str,
     pub(super) title: &'static str,
     pub(super) status: Status,
-    /// What was found, one line each.
+    /// What was found, one line each, the worst first.
     pub(super) found: Vec<String>,
+    /// How grave each of these lines is.
+    #[serde(skip)]
+    pub(super) gravity: Vec<Status>,
     /// What to do, one line each.
     pub(super) mend: Vec<String>,
 }
@@ -232,6 +287,7 @@ impl Findings {
             title: check.title,
             status: Status::Skipped,
             found: Vec::new(),
+            gravity: Vec::new(),
             mend: Vec::new(),
         };
         Self(CHECKS.iter().map(blank).collect())
@@ -244,10 +300,15 @@ impl Findings {
         if finding.status == Status::Skipped {
             // A reason to skip is void once something was found.
             finding.found.clear();
+            finding.gravity.clear();
         }
-        // The worst comes first.
-        let at = if status > finding.status { 0 } else { finding.found.len() };
-        finding.found.insert(at, found.into());
+        let found = found.into();
+        // Several servers may use one file.
+        if !finding.found.contains(&found) {
+            let at = finding.gravity.partition_point(|known| *known >= status);
+            finding.found.insert(at, found);
+            finding.gravity.insert(at, status);
+        }
         finding.status = finding.status.max(status);
         for line in mend {
             if !finding.mend.contains(line) {
@@ -282,6 +343,7 @@ impl Findings {
     pub(super) fn skip_rest(&mut self, reason: &str) {
         for finding in self.0.iter_mut().filter(|finding| finding.found.is_empty()) {
             finding.found.push(reason.to_owned());
+            finding.gravity.push(Status::Skipped);
         }
     }
 
@@ -357,11 +419,13 @@ mod tests {
         findings.skip("mode", "no mode was asked for");
         findings.fail("mode", "wrong", "mend it");
         findings.ok("mode", "right");
+        findings.warn("mode", "odd", "look at it");
+        findings.ok("mode", "right");
         findings.skip("mode", "late");
         let finding = findings.all().iter().find(|finding| finding.id == "mode").unwrap();
         assert_eq!(finding.status, Status::Fail);
-        assert_eq!(finding.found, ["wrong", "right"]);
-        assert_eq!(finding.mend, ["mend it"]);
+        assert_eq!(finding.found, ["wrong", "odd", "right"]);
+        assert_eq!(finding.mend, ["mend it", "look at it"]);
     }
 
     #[test]

@@ -98,6 +98,7 @@ impl Facts {
             provider: arguments.provider.clone(),
             module: PathBuf::new(),
             profiles: target.profiles(),
+            identities: target.identities().to_vec(),
         };
         self.examination = Some(inner::run(&request, &surroundings)?);
         if target.reads_configuration() {

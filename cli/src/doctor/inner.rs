@@ -21,7 +21,8 @@ use rcgen::{CertificateParams, KeyPair, PKCS_RSA_SHA256, RsaKeySize};
 use serde::{Deserialize, Serialize};
 
 use super::configuration::{Configuration, names_in_list};
-use super::nginx::Profile;
+use super::identity::{IdentityFacts, examine_identity};
+use super::nginx::{Identity, Profile};
 use crate::libssl::{self, Context, Info, LoadError, OpenSsl, Operation};
 
 /// OpenSSL before 3.0.14, 3.1.6 and 3.2.2 writes past a buffer when a list has more names than this.
@@ -63,6 +64,8 @@ pub(super) struct Request {
     pub(super) module: PathBuf,
     /// What the server sets on its contexts itself.
     pub(super) profiles: Vec<Profile>,
+    /// The certificates and keys the server's configuration names.
+    pub(super) identities: Vec<Identity>,
 }
 
 /// What the inner process found.
@@ -87,8 +90,10 @@ pub(super) struct Report {
     pub(super) providers: Vec<ProviderFacts>,
     pub(super) groups: Vec<GroupFacts>,
     pub(super) lists: Vec<ListFacts>,
-    pub(super) ml_dsa: bool,
+    /// The schemes of ML-DSA that libssl knows, by the names that it takes in a list.
+    pub(super) ml_dsa: Vec<String>,
     pub(super) profiles: Vec<ProfileFacts>,
+    pub(super) identities: Vec<IdentityFacts>,
     /// What a client of this libssl would send: groups offered, groups with a share.
     pub(super) client_offer: (Vec<u16>, Vec<u16>),
     /// What was printed on standard error meanwhile; added by the outer process.
@@ -106,6 +111,10 @@ pub(super) struct ProviderFacts {
     pub(super) build: String,
     pub(super) running: bool,
     pub(super) self_test: bool,
+    /// Its key types, each by its first name.
+    pub(super) key_types: Vec<String>,
+    /// The TLS signature schemes it offers.
+    pub(super) schemes: Vec<String>,
 }
 
 /// One group and who is behind it.
@@ -303,7 +312,7 @@ pub(super) fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn step(name: &str) {
+pub(super) fn step(name: &str) {
     say(&Line::Step(name.to_owned()));
 }
 
@@ -362,7 +371,7 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
         .collect();
 
     step("asking for ML-DSA");
-    report.ml_dsa = openssl.lenient_context().is_some_and(|context| context.set_signature_schemes("mldsa65"));
+    report.ml_dsa = ml_dsa_schemes(openssl);
     openssl.take_errors();
 
     step("making a client's first message");
@@ -372,13 +381,28 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
 
     report.profiles =
         request.profiles.iter().map(|profile| examine_profile(openssl, profile, &report)).collect();
+    report.identities =
+        request.identities.iter().map(|identity| examine_identity(openssl, identity, &report)).collect();
     report
+}
+
+/// From 3.5 on a list has the names of TLS, `mldsa65`; before that those of the provider's signatures, `ML-DSA-65`.
+fn ml_dsa_schemes(openssl: &OpenSsl) -> Vec<String> {
+    let taken =
+        |name: &&str| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name));
+    qtls_crypto::SIGNATURE_ALGORITHMS
+        .iter()
+        .filter_map(|algorithm| Some([algorithm.tls_scheme?.name, algorithm.name]))
+        .filter_map(|names| names.into_iter().find(taken))
+        .map(str::to_owned)
+        .collect()
 }
 
 impl From<libssl::Provider> for ProviderFacts {
     fn from(provider: libssl::Provider) -> Self {
-        let libssl::Provider { name, title, version, build, running, self_test } = provider;
-        Self { name, title, version, build, running, self_test }
+        let libssl::Provider { name, title, version, build, running, self_test, key_types, schemes } =
+            provider;
+        Self { name, title, version, build, running, self_test, key_types, schemes }
     }
 }
 
@@ -480,27 +504,27 @@ fn examine_profile(openssl: &OpenSsl, profile: &Profile, report: &Report) -> Pro
         facts.errors.push(format!("SSL_CTX_new fails: {}", openssl.take_errors().join("; ")));
         return facts;
     };
-    set_up_server(openssl, &server, profile, &mut facts);
+    for (certificate, key) in throw_away_identities() {
+        for (_, errors) in server.use_identity(certificate.as_bytes(), key.as_bytes(), &[]) {
+            facts.errors.push(format!("setting a certificate fails: {}", errors.join("; ")));
+        }
+    }
+    facts.errors.extend(set_up_server(openssl, &server, profile));
     if !facts.errors.is_empty() {
         return facts;
     }
 
     step(&format!("a handshake with {}", profile.label));
-    let ours = report.groups.iter().filter(|group| group.accepted);
-    let offer: Vec<&str> = ours.map(|group| group.name.as_str()).collect();
-    if let Some(client) = openssl.lenient_context() {
-        client.set_versions(0, 0);
-        client.set_options(VERSION_OPTIONS.iter().map(|(_, bit)| bit).sum(), 0);
-        if client.set_groups(&offer.join(":")) {
+    match capable_client(openssl, report) {
+        Some(client) => {
             let handshake = server.handshake_with(&client);
             facts.capable = Outcome {
                 completed: handshake.completed,
                 group: last_group(&handshake.server_bytes),
                 errors: handshake.errors,
             };
-        } else {
-            facts.capable.errors = openssl.take_errors();
         }
+        None => facts.capable.errors = openssl.take_errors(),
     }
 
     step(&format!("single questions to {}", profile.label));
@@ -512,8 +536,26 @@ fn examine_profile(openssl: &OpenSsl, profile: &Profile, report: &Report) -> Pro
     facts
 }
 
-fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, facts: &mut ProfileFacts) {
+/// A client of every version that offers every group this libssl has, best first.
+pub(super) fn capable_client<'a>(openssl: &'a OpenSsl, report: &Report) -> Option<Context<'a>> {
+    let ours = report.groups.iter().filter(|group| group.accepted);
+    let offer: Vec<&str> = ours.map(|group| group.name.as_str()).collect();
+    let client = openssl.lenient_context()?;
+    client.set_versions(0, 0);
+    client.set_options(VERSION_OPTIONS.iter().map(|(_, bit)| bit).sum(), 0);
+    client.set_groups(&offer.join(":")).then_some(client)
+}
+
+/// `SSL_OP_CIPHER_SERVER_PREFERENCE` (`<openssl/ssl.h>`): the server's order of signature schemes counts as well.
+const SERVER_PREFERENCE: u64 = 1 << 22;
+
+/// Sets everything but certificates, and returns what failed.
+pub(super) fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile) -> Vec<String> {
+    let mut failures = Vec::new();
     openssl.take_errors();
+    if profile.server_preference {
+        server.set_options(0, SERVER_PREFERENCE);
+    }
     if let Some(protocols) = &profile.protocols {
         // nginx first allows everything and then forbids what ssl_protocols does not name (ngx_ssl_create), which
         // undoes MinProtocol and Protocol of openssl.cnf.
@@ -526,22 +568,20 @@ fn set_up_server(openssl: &OpenSsl, server: &Context<'_>, profile: &Profile, fac
     let mut attempt = |what: String, done: bool| {
         let errors = openssl.take_errors();
         if !done {
-            facts.errors.push(format!("{what} fails: {}", errors.join("; ")));
+            failures.push(format!("{what} fails: {}", errors.join("; ")));
         }
     };
-    for (certificate, key) in throw_away_identities() {
-        attempt("setting a certificate".to_owned(), server.use_identity(certificate, key));
-    }
     if let Some(curves) = &profile.curves {
         attempt(format!("{} {curves}", profile.own_list()), server.set_groups(curves));
     }
     for (name, value) in &profile.commands {
-        // A certificate of the real server is not needed here, and may be readable only to it.
+        // Certificates are looked at by their own directives.
         if name.to_ascii_lowercase().contains("certificate") || name.eq_ignore_ascii_case("PrivateKey") {
             continue;
         }
         attempt(format!("ssl_conf_command {name} {value}"), server.command(name, value));
     }
+    failures
 }
 
 /// Self-signed certificates and their keys, PEM: ECDSA P-256, and RSA because TLS 1.2 has key exchanges only with that.

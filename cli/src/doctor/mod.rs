@@ -9,6 +9,7 @@ mod checks;
 mod configuration;
 mod elf;
 mod facts;
+mod identity;
 mod inner;
 mod judge;
 mod nginx;

@@ -1,5 +1,7 @@
 //! nginx: what it was built as, and what its configuration sets on TLS contexts by itself.
 
+mod identities;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounded;
 use super::version::Version;
+pub(super) use identities::{Identity, Pair, Side};
 
 /// Since this version nginx asks OpenSSL for the section `nginx` before `openssl_conf`.
 const FIRST_WITH_APPLICATION_SECTION: (u32, u32, u32) = (1, 25, 2);
@@ -27,6 +30,8 @@ pub(super) struct Profile {
     pub(super) protocols: Option<Vec<String>>,
     /// `ssl_conf_command`s, in order.
     pub(super) commands: Vec<(String, String)>,
+    /// Whether `ssl_prefer_server_ciphers` is on, by which the server's order of signature schemes counts.
+    pub(super) server_preference: bool,
 }
 
 impl Profile {
@@ -112,6 +117,8 @@ pub(super) struct Settings {
     pub(super) profiles: Vec<Profile>,
     /// Settings that have no effect, with their place.
     pub(super) without_effect: Vec<String>,
+    /// The certificates and keys it names.
+    pub(super) identities: Vec<Identity>,
 }
 
 /// Reads nginx's configuration with its includes, as far as TLS is concerned.
@@ -122,7 +129,7 @@ pub(super) fn read_settings(file: &Path, build: &Build) -> anyhow::Result<Settin
     let directory = file.parent().unwrap_or(Path::new("/")).to_path_buf();
     let mut directives = Vec::new();
     read_file(file, &directory, 0, &mut directives)?;
-    Ok(settings_of(&directives, build))
+    Ok(settings_of(&directives, &directory, build))
 }
 
 /// A directive with its block, if it has one.
@@ -274,9 +281,17 @@ struct Scope {
     curves: Option<String>,
     protocols: Option<Vec<String>>,
     commands: Vec<(String, String)>,
+    server_preference: bool,
 }
 
 impl Scope {
+    /// What a server on a socket with this scope sets.
+    fn profile(self, label: String, build: &Build) -> Profile {
+        let Self { curves, protocols, commands, server_preference } = self;
+        let protocols = Some(protocols.unwrap_or_else(|| build.default_protocols()));
+        Profile { label, curves, protocols, commands, server_preference }
+    }
+
     fn within(&self, block: &[Directive]) -> Self {
         let mut scope = self.clone();
         let own_commands = block
@@ -293,6 +308,7 @@ impl Scope {
                 ["ssl_protocols", ref names @ ..] => {
                     scope.protocols = Some(names.iter().map(|name| (*name).to_owned()).collect());
                 }
+                ["ssl_prefer_server_ciphers", value] => scope.server_preference = value == "on",
                 ["ssl_conf_command", name, value] => scope.commands.push((name.to_owned(), value.to_owned())),
                 _ => {}
             }
@@ -309,7 +325,7 @@ struct Listener {
     scope: Scope,
 }
 
-fn settings_of(directives: &[Directive], build: &Build) -> Settings {
+fn settings_of(directives: &[Directive], directory: &Path, build: &Build) -> Settings {
     let mut listeners = Vec::new();
     for directive in directives {
         if matches!(directive.words.first().map(String::as_str), Some("http" | "stream" | "mail")) {
@@ -329,14 +345,8 @@ fn settings_of(directives: &[Directive], build: &Build) -> Settings {
         let http =
             directives.iter().find(|directive| directive.words.first().is_some_and(|word| word == "http"));
         settings.profiles.extend(http.map(|http| {
-            let Scope { curves, protocols, commands } = Scope::default().within(&http.block);
-            let protocols = Some(protocols.unwrap_or_else(|| build.default_protocols()));
-            Profile {
-                label: format!("a TLS server in nginx's http {{}} ({})", http.place),
-                curves,
-                protocols,
-                commands,
-            }
+            let label = format!("a TLS server in nginx's http {{}} ({})", http.place);
+            Scope::default().within(&http.block).profile(label, build)
         }));
     }
     let mut seen: Vec<&str> = Vec::new();
@@ -345,29 +355,34 @@ fn settings_of(directives: &[Directive], build: &Build) -> Settings {
             continue;
         }
         seen.push(&listener.address);
-        let on_socket: Vec<&Listener> =
-            listeners.iter().filter(|other| other.address == listener.address).collect();
-        let default = on_socket.iter().find(|server| server.default).unwrap_or(&on_socket[0]);
-        for other in on_socket.iter().filter(|other| other.scope != default.scope) {
+        let default = default_of(&listener.address, &listeners).unwrap_or(listener);
+        let on_socket = listeners.iter().filter(|other| other.address == listener.address);
+        for other in on_socket.filter(|other| other.scope != default.scope) {
             settings.without_effect.push(format!(
                 "the server at {} sets groups or protocols of its own, but on {} those of the default server at {} count",
                 other.place, listener.address, default.place
             ));
         }
-        let Scope { curves, protocols, commands } = default.scope.clone();
         let label = format!("nginx's server on {} ({})", listener.address, default.place);
-        let protocols = Some(protocols.unwrap_or_else(|| build.default_protocols()));
-        let profile = Profile { label, curves, protocols, commands };
-        let same = |known: &Profile| {
-            known.curves == profile.curves
-                && known.protocols == profile.protocols
-                && known.commands == profile.commands
-        };
+        let profile = default.scope.clone().profile(label, build);
+        let same = |known: &Profile| Profile { label: profile.label.clone(), ..known.clone() } == profile;
         if !settings.profiles.iter().any(same) {
             settings.profiles.push(profile);
         }
     }
+    settings.identities = identities::identities(directives, directory, &|place| {
+        let listener = listeners.iter().find(|listener| listener.place == place)?;
+        let default = default_of(&listener.address, &listeners)?;
+        Some(default.scope.clone().profile(String::new(), build))
+    });
     settings
+}
+
+/// The default server of a socket: the one that says so, else the first.
+fn default_of<'a>(address: &str, listeners: &'a [Listener]) -> Option<&'a Listener> {
+    let mut on_socket = listeners.iter().filter(|listener| listener.address == address);
+    let first = on_socket.next()?;
+    Some(std::iter::once(first).chain(on_socket).find(|listener| listener.default).unwrap_or(first))
 }
 
 fn add_listeners(server: &Directive, outer: &Scope, kind: &str, listeners: &mut Vec<Listener>) {

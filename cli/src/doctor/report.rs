@@ -16,6 +16,9 @@ const FORMAT: u32 = 1;
 const ID_WIDTH: usize = 25;
 const INDENT: usize = ID_WIDTH + 8;
 
+/// A gateway may have hundreds of certificates, and what is right about each is not worth a page.
+const MOST_RIGHT_LINES: usize = 6;
+
 /// What `--json` prints.
 #[derive(Serialize)]
 pub(super) struct Json<'a> {
@@ -66,11 +69,17 @@ pub(super) fn print(
     writeln!(out)?;
     for finding in findings.all().iter().filter(|finding| finding.status != Status::Skipped) {
         let (mark, style) = appearance(finding.status);
-        let mut lines = finding.found.iter();
+        let grave = finding.gravity.iter().filter(|gravity| **gravity > Status::Ok).count();
+        let shown = finding.found.len().min(grave + MOST_RIGHT_LINES);
+        let mut lines = finding.found[..shown].iter();
         let first = lines.next().map(String::as_str).unwrap_or_default();
         writeln!(out, "{style}{mark}{style:#} {bold}{:ID_WIDTH$}{bold:#} {first}", finding.id)?;
         for line in lines {
             writeln!(out, "{:INDENT$}{line}", "")?;
+        }
+        if shown < finding.found.len() {
+            let more = finding.found.len() - shown;
+            writeln!(out, "{:INDENT$}{dim}… and {more} more that are right (--json has them){dim:#}", "")?;
         }
         for line in &finding.mend {
             writeln!(out, "{:INDENT$}{bold}→{bold:#} {line}", "")?;

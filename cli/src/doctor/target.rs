@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 
 use super::Arguments;
-use super::nginx::{Build, Profile, Settings, read_settings};
+use super::nginx::{Build, Identity, Profile, Settings, read_settings};
 use super::permissions::user_name;
 use super::process::Process;
 use super::unit::Unit;
@@ -171,6 +171,14 @@ impl Target {
             profiles.iter_mut().for_each(|profile| profile.curves = Some(groups.clone()));
         }
         profiles
+    }
+
+    /// The certificates and keys that the program's own configuration names.
+    pub(super) fn identities(&self) -> &[Identity] {
+        match &self.settings {
+            Some(Ok(settings)) => &settings.identities,
+            _ => &[],
+        }
     }
 
     /// User and group to become for a faithful try; none when we are that user, or can't become it.

@@ -1,12 +1,12 @@
 //! A certificate described for a person: names, key and signature algorithm (post-quantum ones by name), validity.
 
 use rustls::pki_types::CertificateDer;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use x509_parser::prelude::*;
 use x509_parser::public_key::PublicKey;
 
 /// What a report says about one certificate of the chain.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Certificate {
     /// Subject, as `CN=…, O=…`.
     pub subject: String,
@@ -16,8 +16,12 @@ pub struct Certificate {
     pub names: Vec<String>,
     /// `ECDSA P-256`, `RSA-2048`, `ML-DSA-65`, a composite's name, or the dotted OID of an unknown one.
     pub key: String,
+    /// Whether that key resists a quantum computer, a composite's by its ML-DSA half.
+    pub key_post_quantum: bool,
     /// The algorithm of the issuer's signature.
     pub signature: String,
+    /// Whether that signature resists a quantum computer.
+    pub signature_post_quantum: bool,
     /// Start of validity, RFC 3339.
     pub not_before: String,
     /// End of validity, RFC 3339.
@@ -46,12 +50,16 @@ impl Certificate {
             Ok(Some(extension)) => extension.value.general_names.iter().filter_map(general_name).collect(),
             _ => Vec::new(),
         };
+        let key = certificate.public_key();
+        let signature = certificate.signature_algorithm.algorithm.to_id_string();
         Ok(Self {
             subject: certificate.subject().to_string(),
             issuer: certificate.issuer().to_string(),
             names,
-            key: key_name(certificate.public_key()),
-            signature: algorithm_name(&certificate.signature_algorithm.algorithm.to_id_string()),
+            key: key_name(key),
+            key_post_quantum: is_post_quantum(&key.algorithm.algorithm.to_id_string()),
+            signature: algorithm_name(&signature),
+            signature_post_quantum: is_post_quantum(&signature),
             not_before: rfc3339(validity.not_before),
             not_after: rfc3339(validity.not_after),
             days_left: seconds_left.div_euclid(86_400),
@@ -123,6 +131,18 @@ fn curve_name(oid: &str) -> String {
 }
 
 const RSASSA_PSS: &str = "1.2.840.113549.1.1.10";
+
+/// Whether a key or signature algorithm is one of NIST's post-quantum signatures (2.16.840.1.101.3.4.3.17 to 46, with those that hash first) or KEMs
+/// (….4.1 to 3), or a composite of one (sources as for [`algorithm_name`]).
+pub fn is_post_quantum(oid: &str) -> bool {
+    [("2.16.840.1.101.3.4.3.", 17..=46), ("2.16.840.1.101.3.4.4.", 1..=3), ("1.3.6.1.5.5.7.6.", 37..=54)]
+        .into_iter()
+        .any(|(arc, range)| {
+            oid.strip_prefix(arc)
+                .and_then(|last| last.parse().ok())
+                .is_some_and(|last: u32| range.contains(&last))
+        })
+}
 
 /// The name of a key or signature algorithm, or the dotted OID of one that is not known.
 ///

@@ -11,18 +11,18 @@ use anyhow::Context;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::client::{
     ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-    Tls13ClientSessionValue, WebPkiServerVerifier, verify_server_name,
+    Tls13ClientSessionValue,
 };
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::ParsedCertificate;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
-    RootCertStore, SignatureScheme,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup, RootCertStore,
+    SignatureScheme,
 };
 use serde::Serialize;
 
 use super::certificate::Certificate;
+use super::chain::{CA_AS_SERVER, UNKNOWN_ISSUER, verify_chain, verify_name};
 use crate::groups::{self, Group, Kind};
 use crate::net::Connection;
 use crate::tls;
@@ -41,6 +41,8 @@ pub struct Handshake {
     pub cipher: String,
     /// IANA name of the scheme in CertificateVerify (TLS 1.2: ServerKeyExchange).
     pub signature_scheme: Option<String>,
+    /// Whether that scheme resists a quantum computer.
+    pub signature_post_quantum: bool,
     /// Why that signature does not verify; none when it does.
     pub signature_problem: Option<String>,
     /// Protocol chosen by ALPN.
@@ -105,6 +107,26 @@ pub struct Trust {
     pub detail: String,
 }
 
+/// Which signature schemes a client offers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Schemes {
+    /// ML-DSA first, then the classical ones.
+    All,
+    /// None of ML-DSA: as a client that does not know it yet.
+    Classical,
+}
+
+/// What a client without ML-DSA meets at a server that has shown an ML-DSA certificate to one with it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassicalClient {
+    /// The scheme the server signs with then; none when the handshake fails.
+    pub signature_scheme: Option<String>,
+    /// The certificate it shows then; none when the handshake fails.
+    pub certificate: Option<Certificate>,
+    /// Why the handshake fails.
+    pub refused: Option<String>,
+}
+
 /// What to offer and to whom.
 #[derive(Debug)]
 pub struct Client {
@@ -125,12 +147,13 @@ impl Client {
         address: SocketAddr,
         server_name: ServerName<'static>,
         offer: &[Group],
+        schemes: Schemes,
         alpn: &[String],
         ca: Option<&Path>,
         timeout: Duration,
     ) -> anyhow::Result<Self> {
         let provider = tls::provider_with(offer);
-        let observer = Arc::new(Observer::new(provider.clone(), ca)?);
+        let observer = Arc::new(Observer::new(provider.clone(), schemes, ca)?);
         let sessions = Arc::new(CountingSessions::default());
         let mut config = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
@@ -177,6 +200,7 @@ impl Client {
                 .map(|suite| tls::cipher_name(suite.suite()))
                 .unwrap_or_default(),
             signature_scheme: seen.scheme.map(tls::scheme_name),
+            signature_post_quantum: seen.scheme.is_some_and(tls::is_ml_dsa),
             signature_problem: seen.signature_problem,
             alpn: tls.alpn_protocol().map(|protocol| String::from_utf8_lossy(protocol).into_owned()),
             hello_retry_request: tls.handshake_kind() == Some(HandshakeKind::FullWithHelloRetryRequest),
@@ -191,6 +215,31 @@ impl Client {
             chain,
             unreadable_certificates,
         })
+    }
+
+    /// Does one handshake, only to see which certificate the server chooses.
+    pub fn shown_certificate(&self) -> ClassicalClient {
+        let shown = || -> io::Result<Option<Certificate>> {
+            let (mut tls, mut connection) = self.start()?;
+            tls.complete_io(&mut connection).map_err(explain)?;
+            tls.send_close_notify();
+            // Manners only, as above.
+            let _ = tls.write_tls(&mut connection);
+            let leaf = tls.peer_certificates().and_then(<[_]>::first);
+            Ok(leaf.and_then(|leaf| Certificate::describe(leaf).ok()))
+        };
+        match shown() {
+            Ok(certificate) => ClassicalClient {
+                signature_scheme: self.observer.seen().scheme.map(tls::scheme_name),
+                certificate,
+                refused: None,
+            },
+            Err(error) => ClassicalClient {
+                signature_scheme: None,
+                certificate: None,
+                refused: Some(error.to_string()),
+            },
+        }
     }
 
     fn start(&self) -> io::Result<(ClientConnection, Connection)> {
@@ -267,16 +316,13 @@ fn trust(problem: Option<&str>, chain: &[Certificate]) -> Trust {
     }
 }
 
-const UNKNOWN_ISSUER: &str = "issued by an authority that is not trusted here";
-const CA_AS_SERVER: &str = "an authority's certificate (CA:TRUE) used as a server's";
-const OTHER_NAME: &str = "not made out to this name";
-
 /// Lets every certificate pass and notes what a strict client would have said.
 #[derive(Debug)]
 struct Observer {
     provider: Arc<CryptoProvider>,
-    /// The strict verifier, or why there is none.
-    strict: Result<Arc<WebPkiServerVerifier>, String>,
+    /// Who is trusted; nobody on a system without roots.
+    roots: RootCertStore,
+    schemes: Schemes,
     /// The certificates of `--ca`: a server's own certificate among them is trusted as it is.
     pinned: Vec<CertificateDer<'static>>,
     seen: Mutex<Seen>,
@@ -290,7 +336,7 @@ struct Seen {
 }
 
 impl Observer {
-    fn new(provider: Arc<CryptoProvider>, ca: Option<&Path>) -> anyhow::Result<Self> {
+    fn new(provider: Arc<CryptoProvider>, schemes: Schemes, ca: Option<&Path>) -> anyhow::Result<Self> {
         let mut roots = RootCertStore::empty();
         let mut pinned = Vec::new();
         match ca {
@@ -306,12 +352,24 @@ impl Observer {
                 roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             }
         }
-        let strict = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider.clone())
-            .build()
-            .map_err(|_| {
-                "this system has no trusted roots (install ca-certificates, or pass --ca FILE)".to_owned()
-            });
-        Ok(Self { provider, strict, pinned, seen: Mutex::default() })
+        Ok(Self { provider, roots, schemes, pinned, seen: Mutex::default() })
+    }
+
+    /// What a strict client would say to the chain.
+    fn chain_problem(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> Option<String> {
+        if self.pinned.iter().any(|certificate| certificate == end_entity) {
+            self.pinned_problem(end_entity, server_name)
+        } else if self.roots.is_empty() {
+            Some("this system has no trusted roots (install ca-certificates, or pass --ca FILE)".to_owned())
+        } else {
+            verify_chain(end_entity, intermediates, &self.roots.roots, server_name, now).err()
+        }
     }
 
     /// What is wrong with a certificate that `--ca` names itself; webpki takes no server certificate for a root.
@@ -320,10 +378,7 @@ impl Observer {
         end_entity: &CertificateDer<'_>,
         server_name: &ServerName<'_>,
     ) -> Option<String> {
-        let named = ParsedCertificate::try_from(end_entity)
-            .and_then(|parsed| verify_server_name(&parsed, server_name))
-            .map_err(|error| chain_problem(&error));
-        match (named, Certificate::describe(end_entity)) {
+        match (verify_name(end_entity, server_name), Certificate::describe(end_entity)) {
             (Err(problem), _) | (_, Err(problem)) => Some(problem),
             (Ok(()), Ok(certificate)) if certificate.days_left < 0 => Some("expired".to_owned()),
             (Ok(()), Ok(certificate)) if !certificate.started => Some("not valid yet".to_owned()),
@@ -357,19 +412,10 @@ impl ServerCertVerifier for Observer {
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
         server_name: &ServerName<'_>,
-        ocsp_response: &[u8],
+        _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        self.lock().chain_problem = match &self.strict {
-            _ if self.pinned.iter().any(|certificate| certificate == end_entity) => {
-                self.pinned_problem(end_entity, server_name)
-            }
-            Ok(strict) => strict
-                .verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
-                .err()
-                .map(|error| chain_problem(&error)),
-            Err(reason) => Some(reason.clone()),
-        };
+        self.lock().chain_problem = self.chain_problem(end_entity, intermediates, server_name, now);
         Ok(ServerCertVerified::assertion())
     }
 
@@ -402,31 +448,11 @@ impl ServerCertVerifier for Observer {
             .signature_verification_algorithms
             .supported_schemes()
             .into_iter()
-            .partition(|scheme| (0x0904..=0x0906).contains(&u16::from(*scheme)));
-        post_quantum.into_iter().chain(classical).collect()
-    }
-}
-
-fn chain_problem(error: &rustls::Error) -> String {
-    match error {
-        rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer) => UNKNOWN_ISSUER.to_owned(),
-        rustls::Error::InvalidCertificate(
-            CertificateError::Expired | CertificateError::ExpiredContext { .. },
-        ) => "expired".to_owned(),
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. },
-        ) => "not valid yet".to_owned(),
-        rustls::Error::InvalidCertificate(
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
-        ) => OTHER_NAME.to_owned(),
-        // rustls hides webpki's reason in here, and this one every `openssl req -x509` certificate meets.
-        rustls::Error::InvalidCertificate(CertificateError::Other(other))
-            if other.to_string().contains("CaUsedAsEndEntity") =>
-        {
-            CA_AS_SERVER.to_owned()
+            .partition(|scheme| tls::is_ml_dsa(*scheme));
+        match self.schemes {
+            Schemes::All => post_quantum.into_iter().chain(classical).collect(),
+            Schemes::Classical => classical,
         }
-        rustls::Error::InvalidCertificate(other) => other.to_string(),
-        other => other.to_string(),
     }
 }
 

@@ -1,6 +1,7 @@
 //! `qtls probe`: what a TLS server negotiates, and what else it accepts.
 
 pub mod certificate;
+pub mod chain;
 pub mod handshake;
 pub mod report;
 pub mod survey;
@@ -17,7 +18,7 @@ use rustls::pki_types::ServerName;
 
 use crate::groups::{self, Group, Kind};
 use crate::net::Target;
-use handshake::{Client, Handshake};
+use handshake::{Client, Schemes};
 use report::{Report, Verdict};
 use survey::{Questioner, Survey};
 
@@ -109,16 +110,14 @@ fn probe(arguments: &Arguments) -> anyhow::Result<Report> {
         Some(GroupList(groups)) => groups.clone(),
         None => groups::default_offer(),
     };
-    let handshake_with = |offer: &[Group]| -> anyhow::Result<Result<Handshake, std::io::Error>> {
+    let client = |offer: &[Group], schemes: Schemes| -> anyhow::Result<Client> {
         let ca: Option<&Path> = arguments.ca.as_deref();
-        let client =
-            Client::new(address, server_name.clone(), offer, &arguments.alpn, ca, arguments.timeout)?;
-        Ok(client.probe())
+        Client::new(address, server_name.clone(), offer, schemes, &arguments.alpn, ca, arguments.timeout)
     };
     let questioner =
         Questioner { address, server_name: sni, alpn: &arguments.alpn, timeout: arguments.timeout };
 
-    let (handshake, post_quantum_offer_fails) = match handshake_with(&offer)? {
+    let (handshake, post_quantum_offer_fails) = match client(&offer, Schemes::All)?.probe() {
         Ok(handshake) => (handshake, None),
         Err(error) => {
             let classical: Vec<Group> =
@@ -126,13 +125,18 @@ fn probe(arguments: &Arguments) -> anyhow::Result<Report> {
             let second = if classical.is_empty() || classical == offer {
                 None
             } else {
-                handshake_with(&classical)?.ok()
+                client(&classical, Schemes::All)?.probe().ok()
             };
             match second {
                 Some(handshake) => (handshake, Some(error.to_string())),
                 None => return Err(no_handshake(error, arguments, address, &questioner)),
             }
         }
+    };
+    // A server with certificates of both kinds chooses by what the client offers.
+    let classical_client = match handshake.signature_post_quantum {
+        true => Some(client(&offer, Schemes::Classical)?.shown_certificate()),
+        false => None,
     };
     let survey = (!arguments.quick).then(|| questioner.survey());
     Ok(Report {
@@ -141,6 +145,7 @@ fn probe(arguments: &Arguments) -> anyhow::Result<Report> {
         server_name: sni.map(str::to_owned),
         verdict: Verdict::of(&handshake, post_quantum_offer_fails.as_deref(), survey.as_ref()),
         handshake,
+        classical_client,
         post_quantum_offer_fails,
         survey,
     })

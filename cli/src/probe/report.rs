@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::handshake::Handshake;
+use super::certificate::Certificate;
+use super::handshake::{ClassicalClient, Handshake};
 use super::survey::{Acceptance, GroupAnswer, ShareAnswer, Survey, Tls12Answer};
 use crate::groups::Kind;
 use crate::style::{BAD, BOLD, DIM, GOOD, WARN, paint, thousands};
@@ -23,6 +24,8 @@ pub struct Report {
     pub verdict: Verdict,
     /// The handshake.
     pub handshake: Handshake,
+    /// What a client without ML-DSA gets from a server that signs with it; none when it does not.
+    pub classical_client: Option<ClassicalClient>,
     /// Set when a handshake that offers post-quantum groups fails and one without them succeeds: what it failed with.
     pub post_quantum_offer_fails: Option<String>,
     /// What else is accepted; none when not asked.
@@ -182,6 +185,9 @@ impl Report {
                     Some(problem) => {
                         format!("{scheme} {}", paint(BAD, format!("does not verify: {problem}")))
                     }
+                    None if handshake.signature_post_quantum => {
+                        format!("{scheme} {}", paint(GOOD, "(post-quantum)"))
+                    }
                     None => scheme.clone(),
                 },
             );
@@ -226,7 +232,7 @@ impl Report {
                 format!(
                     "{} · {} · {} bytes",
                     certificate.subject,
-                    certificate.key,
+                    marked(&certificate.key, certificate.key_post_quantum),
                     thousands(certificate.bytes as u64)
                 ),
             );
@@ -237,7 +243,11 @@ impl Report {
                 "",
                 paint(
                     DIM,
-                    format!("issued by {}, signed with {}", certificate.issuer, certificate.signature),
+                    format!(
+                        "issued by {}, signed with {}",
+                        certificate.issuer,
+                        marked(&certificate.signature, certificate.signature_post_quantum)
+                    ),
                 ),
             );
             let until = certificate.not_after.split('T').next().unwrap_or_default();
@@ -256,6 +266,30 @@ impl Report {
         for problem in &handshake.unreadable_certificates {
             row("certificate", paint(BAD, problem));
         }
+        if let Some(client) = &self.classical_client {
+            row("others", without_ml_dsa(client));
+        }
+    }
+}
+
+/// A certificate's algorithm, with what it is good for where that is more than usual.
+fn marked(algorithm: &str, post_quantum: bool) -> String {
+    if post_quantum { format!("{algorithm} (post-quantum)") } else { algorithm.to_owned() }
+}
+
+/// What a client gets that does not know ML-DSA, browsers first.
+fn without_ml_dsa(client: &ClassicalClient) -> String {
+    match (&client.refused, &client.certificate) {
+        (Some(reason), _) => paint(WARN, format!("a client without ML-DSA is turned away: {reason}")),
+        (None, Some(Certificate { key, .. })) => format!(
+            "a client without ML-DSA gets the {key} certificate{}",
+            client
+                .signature_scheme
+                .as_ref()
+                .map(|scheme| format!(", signed with {scheme}"))
+                .unwrap_or_default()
+        ),
+        (None, None) => "a client without ML-DSA gets a certificate that cannot be read".to_owned(),
     }
 }
 

@@ -3,6 +3,8 @@
 // Each test file uses its own part of this.
 #![allow(dead_code)]
 
+pub(crate) mod composite;
+
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -159,8 +161,11 @@ pub(crate) struct Authority {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::with_key(KeyPair::generate().unwrap())
+    }
+
+    pub(crate) fn with_key(key: KeyPair) -> Self {
         let folder = TempDir::new().unwrap();
-        let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(DnType::CommonName, "test authority");
@@ -169,8 +174,19 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key), certificate }
     }
 
+    /// One whose certificate is elsewhere.
+    pub(crate) fn of(issuer: Issuer<'static, KeyPair>) -> Self {
+        let folder = TempDir::new().unwrap();
+        Self { certificate: folder.path().join("none.pem"), folder, issuer }
+    }
+
     pub(crate) fn certificate(&self) -> &str {
         text(&self.certificate)
+    }
+
+    /// The certificate of these parameters for a key, PEM.
+    pub(crate) fn sign(&self, params: &CertificateParams, key: &KeyPair) -> String {
+        params.signed_by(key, &self.issuer).unwrap().pem()
     }
 
     /// Issues a certificate for these names; `change` sees its parameters first.
@@ -180,7 +196,17 @@ impl Authority {
         names: &[&str],
         change: impl FnOnce(&mut CertificateParams),
     ) -> Identity {
-        let key = KeyPair::generate().unwrap();
+        self.issue_for(KeyPair::generate().unwrap(), common_name, names, change)
+    }
+
+    /// The same for a given key.
+    pub(crate) fn issue_for(
+        &self,
+        key: KeyPair,
+        common_name: &str,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Identity {
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         params.distinguished_name.push(DnType::CommonName, common_name);

@@ -96,7 +96,16 @@ impl<B: Backend> PrivateKey<B> {
             Some(OCTET_STRING) => {
                 let expanded = choice.value(FIELD, OCTET_STRING)?;
                 choice.finish(FIELD)?;
-                Self::from_bytes(algorithm, expanded)
+                match Self::from_bytes(algorithm, expanded) {
+                    // liboqs's providers put the public key behind the expanded one: refused all the same, and here the
+                    // length helps to say what it is.
+                    Err(Error::PrivateKeyLength { expected, got, .. })
+                        if got == expected + algorithm.public_key_bytes() =>
+                    {
+                        Err(Error::PrivateKeyChoice { algorithm: algorithm.name() })
+                    }
+                    read => read,
+                }
             }
             Some(SEQUENCE) => {
                 let mut both = choice.nested(FIELD, SEQUENCE)?;

@@ -1,5 +1,6 @@
 //! What the tests of this crate share.
 
+use base64ct::{Base64, Encoding};
 use qtls_crypto::{
     Backend, Error, KEM_ALGORITHMS, KemAlgorithm, KemPrivateKey, KemPublicKey, KnownAnswerObserver,
     KnownAnswerStep, MlKem, Order, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
@@ -138,6 +139,12 @@ pub(crate) fn last_bytes(file: PathBuf, count: usize) -> Vec<u8> {
     let pem = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let (_, der) = pem_rfc7468::decode_vec(&pem).unwrap();
     der[der.len() - count..].to_vec()
+}
+
+/// A field of a JSON file in the base64 of RFC 4648 section 4.
+pub(crate) fn base64(object: &serde_json::Value, field: &str) -> Vec<u8> {
+    let text = object[field].as_str().unwrap_or_else(|| panic!("no {field}"));
+    Base64::decode_vec(text).unwrap()
 }
 
 /// Watches a self-test, writes down what it is told, and spoils the output of one step.

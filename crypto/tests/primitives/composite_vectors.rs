@@ -1,6 +1,6 @@
 //! The test vectors of the composite draft, on both backends.
 
-use crate::common::{bytes, signature, vectors};
+use crate::common::{base64, bytes, signature, vectors};
 use qtls_crypto::{
     AwsLc, Backend, Error, MessageEncoding, RustCrypto, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
     SignaturePrivateKey, SignaturePublicKey, SigningRandomness,
@@ -148,13 +148,4 @@ fn a_public_key_with_a_point_off_the_curve_or_in_another_form_is_refused() {
     }
     check::<AwsLc>();
     check::<RustCrypto>();
-}
-
-fn base64(object: &Value, field: &str) -> Vec<u8> {
-    let text = object[field].as_str().unwrap_or_else(|| panic!("no {field}"));
-    // RFC 4648 section 4, which the PEM crate decodes between its two lines.
-    let lines: Vec<&str> =
-        text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-    let pem = format!("-----BEGIN X-----\n{}\n-----END X-----\n", lines.join("\n"));
-    pem_rfc7468::decode_vec(pem.as_bytes()).unwrap().1
 }

@@ -162,6 +162,7 @@ names! {
     OSSL_SIGNATURE_PARAM_ALGORITHM_ID = c"algorithm-id";
     OSSL_SIGNATURE_PARAM_CONTEXT_STRING = c"context-string";
     OSSL_SIGNATURE_PARAM_DETERMINISTIC = c"deterministic";
+    OSSL_SIGNATURE_PARAM_DIGEST = c"digest";
     OSSL_SIGNATURE_PARAM_MESSAGE_ENCODING = c"message-encoding";
     OSSL_SIGNATURE_PARAM_MU = c"mu";
     OSSL_SIGNATURE_PARAM_SIGNATURE = c"signature";

@@ -275,6 +275,11 @@ impl Core {
         }
     }
 
+    /// Whether it is we who were announced: the core tells every watcher of every provider.
+    pub(crate) fn is_self(&self, announced: &AnnouncedProvider) -> bool {
+        std::ptr::eq(self.handle, announced.handle)
+    }
+
     /// Ends what [`Self::watch_providers`] began.
     pub(super) fn forget_providers(&self) {
         if let Some(deregister) = self.deregister_child_cb {

@@ -136,8 +136,8 @@ unsafe extern "C" fn digest_sign_init(
     // SAFETY: as for `sign_init`; the digest's name is a C string or null.
     unsafe {
         on("signature_digest_sign_init", operation, |operation| {
-            operation.accept_digest(text(digest)?)?;
             operation.begin_signing(borrow(key))?;
+            operation.accept_digest(text(digest)?)?;
             apply(Given::new(params), operation)
         })
     }
@@ -152,8 +152,8 @@ unsafe extern "C" fn digest_verify_init(
     // SAFETY: as for `digest_sign_init`.
     unsafe {
         on("signature_digest_verify_init", operation, |operation| {
-            operation.accept_digest(text(digest)?)?;
             operation.begin_verifying(borrow(key))?;
+            operation.accept_digest(text(digest)?)?;
             apply(Given::new(params), operation)
         })
     }
@@ -301,6 +301,13 @@ unsafe extern "C" fn settable_params(_operation: *mut c_void, _context: *mut c_v
 
 /// Takes over what the parameters set.
 fn apply(given: Given<'_>, operation: &mut SignatureOperation) -> Result<(), Problem> {
+    // Who sets it will hand over a hash where the message belongs: `EVP_SignFinal`, and by it CMS without signed attributes.
+    if let Some(digest) = given.text(OSSL_SIGNATURE_PARAM_DIGEST)?.filter(|name| !name.is_empty()) {
+        return Err(Problem::argument(format!(
+            "the {digest} hash of a message was to be signed or verified, but ML-DSA and composite keys take the message \
+             itself (`openssl cms -sign`: without -noattr)"
+        )));
+    }
     if let Some(signature) = given.octets(OSSL_SIGNATURE_PARAM_SIGNATURE)? {
         operation.set_signature(signature);
     }

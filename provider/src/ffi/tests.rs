@@ -3,24 +3,10 @@
 #[path = "../../tests/common/openssl.rs"]
 mod openssl;
 
-use super::abi;
-use super::abi::{
-    Algorithm, Callback, Dispatch, Function, Item, OSSL_FUNC_KEM_DECAPSULATE, OSSL_FUNC_KEM_DECAPSULATE_INIT,
-    OSSL_FUNC_KEM_DUPCTX, OSSL_FUNC_KEM_ENCAPSULATE, OSSL_FUNC_KEM_ENCAPSULATE_INIT, OSSL_FUNC_KEM_FREECTX,
-    OSSL_FUNC_KEM_NEWCTX, OSSL_FUNC_KEYMGMT_DUP, OSSL_FUNC_KEYMGMT_EXPORT, OSSL_FUNC_KEYMGMT_EXPORT_TYPES,
-    OSSL_FUNC_KEYMGMT_FREE, OSSL_FUNC_KEYMGMT_GEN, OSSL_FUNC_KEYMGMT_GEN_CLEANUP, OSSL_FUNC_KEYMGMT_GEN_INIT,
-    OSSL_FUNC_KEYMGMT_GEN_SET_PARAMS, OSSL_FUNC_KEYMGMT_GEN_SETTABLE_PARAMS, OSSL_FUNC_KEYMGMT_GET_PARAMS,
-    OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS, OSSL_FUNC_KEYMGMT_HAS, OSSL_FUNC_KEYMGMT_IMPORT,
-    OSSL_FUNC_KEYMGMT_IMPORT_TYPES, OSSL_FUNC_KEYMGMT_MATCH, OSSL_FUNC_KEYMGMT_NEW,
-    OSSL_FUNC_KEYMGMT_SET_PARAMS, OSSL_FUNC_KEYMGMT_SETTABLE_PARAMS, OSSL_FUNC_KEYMGMT_VALIDATE,
-    OSSL_FUNC_PROVIDER_GET_CAPABILITIES, OSSL_FUNC_PROVIDER_GET_PARAMS,
-    OSSL_FUNC_PROVIDER_GET_REASON_STRINGS, OSSL_FUNC_PROVIDER_GETTABLE_PARAMS,
-    OSSL_FUNC_PROVIDER_QUERY_OPERATION, OSSL_FUNC_PROVIDER_SELF_TEST, OSSL_FUNC_PROVIDER_TEARDOWN,
-    OSSL_OP_KEM,
-};
+use super::abi::{self, *};
 use super::guard::injection::PANIC_AT;
-use super::{OSSL_provider_init, entry, kem, keymgmt};
-use openssl::{Context, Errors, Init, KEY_PAIR, Key, Operation, PUBLIC, Param, Provider};
+use super::{OSSL_provider_init, decoder, encoder, entry, kem, keymgmt, signature};
+use openssl::{Context, Errors, File, Init, KEY_PAIR, Key, Operation, PUBLIC, Provider};
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr::{null, null_mut};
@@ -31,6 +17,13 @@ fn with_provider() -> Context {
 }
 
 fn with_provider_named(names: &[&str]) -> Context {
+    // The first load adds to libcrypto's table of objects, which OpenSSL 3.0 reads without a lock.
+    static FIRST: std::sync::Once = std::sync::Once::new();
+    FIRST.call_once(|| drop(with_these(&["qtls"]).load("qtls").unwrap().self_test()));
+    with_these(names)
+}
+
+fn with_these(names: &[&str]) -> Context {
     let context = Context::new();
     // SAFETY: the same function, its pointers named otherwise.
     unsafe {
@@ -49,6 +42,9 @@ struct Scene<'a> {
     key: Key<'a>,
     share: Vec<u8>,
     ciphertext: Vec<u8>,
+    signing_key: Key<'a>,
+    signature: Vec<u8>,
+    file: Vec<u8>,
 }
 
 impl<'a> Scene<'a> {
@@ -56,7 +52,10 @@ impl<'a> Scene<'a> {
         let provider = context.load("qtls").unwrap();
         let key = context.generate(ALGORITHM).unwrap();
         let (share, (ciphertext, _)) = (key.encoded().unwrap(), key.encapsulate().unwrap());
-        Self { context, provider, key, share, ciphertext }
+        let signing_key = context.generate(SIGNING).unwrap();
+        let signature = signing_key.sign(MESSAGE).unwrap();
+        let file = signing_key.encode(File::private(c"DER")).unwrap();
+        Self { context, provider, key, share, ciphertext, signing_key, signature, file }
     }
 
     fn ready(&self, init: impl FnOnce(&Operation<'a>) -> Result<(), Errors>) -> Operation<'a> {
@@ -73,16 +72,32 @@ impl<'a> Scene<'a> {
 }
 
 const ALGORITHM: &str = "X25519MLKEM768";
+const SIGNING: &str = "ML-DSA-44";
+const MESSAGE: &[u8] = b"message";
 
 /// Where a panic shows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Shows {
     /// In the answer and in the error queue.
     AsFailure,
-    /// In the queue alone: the answer is for another provider, which must not suffer.
+    /// In the queue alone: another provider, or another encoder or decoder, does what was asked for.
     InQueue,
     /// In the log alone: the function has no answer, and the queue belongs to whatever is being cleaned up after.
     InLog,
+}
+
+/// Calls the function with this number in a table.
+macro_rules! call {
+    ($table:expr, $number:expr, fn($($argument:ty: $value:expr),*) -> $result:ty) => {{
+        let line = $table.iter().find(|line| line.function_id == $number).expect(stringify!($number));
+        // SAFETY: the type is the one that belongs to the number (core_dispatch.h); null pointers are among what is tried.
+        unsafe {
+            let function = std::mem::transmute::<Function, unsafe extern "C" fn($($argument),*) -> $result>(
+                line.function.expect(stringify!($number)),
+            );
+            function($($value),*)
+        }
+    }};
 }
 
 /// Arms the panic for what follows in this thread, and makes sure that it happened.
@@ -93,6 +108,7 @@ fn armed<T>(entry: &'static str, call: impl FnOnce() -> T) -> T {
     answer
 }
 
+type Pointer = *mut c_void;
 type Provoke = fn(&'static str, Scene<'_>) -> Result<(), Errors>;
 
 /// Every entry point that is called between the first and the last, and what makes libcrypto call it.
@@ -120,7 +136,7 @@ const ENTRIES: &[(&str, Shows, Provoke)] = &[
         armed(at, || scene.context.set_default_properties("?provider=qtls"))
     }),
     ("keymgmt_new", Shows::AsFailure, |at, scene| {
-        let parts = [Param::Octets(c"pub", &scene.share)];
+        let parts = [openssl::Param::Octets(c"pub", &scene.share)];
         armed(at, || scene.context.import(ALGORITHM, PUBLIC, &parts).map(drop))
     }),
     ("keymgmt_free", Shows::InLog, |at, scene| {
@@ -132,7 +148,7 @@ const ENTRIES: &[(&str, Shows, Provoke)] = &[
     }),
     ("keymgmt_gen_set_params", Shows::AsFailure, |at, scene| {
         let operation = scene.keygen();
-        armed(at, || operation.set(&[Param::Text(c"group", c"")]))
+        armed(at, || operation.set(&[openssl::Param::Text(c"group", c"")]))
     }),
     ("keymgmt_gen", Shows::AsFailure, |at, scene| {
         let operation = scene.keygen();
@@ -160,7 +176,7 @@ const ENTRIES: &[(&str, Shows, Provoke)] = &[
         if armed(at, || scene.key.equals(&copy)) == 1 { Ok(()) } else { Err(Errors::take()) }
     }),
     ("keymgmt_import", Shows::AsFailure, |at, scene| {
-        let parts = [Param::Octets(c"pub", &scene.share)];
+        let parts = [openssl::Param::Octets(c"pub", &scene.share)];
         armed(at, || scene.context.import(ALGORITHM, PUBLIC, &parts).map(drop))
     }),
     ("keymgmt_export", Shows::AsFailure, |at, scene| armed(at, || scene.key.export(KEY_PAIR).map(drop))),
@@ -191,6 +207,101 @@ const ENTRIES: &[(&str, Shows, Provoke)] = &[
         let operation = scene.ready(Operation::decapsulate_init);
         armed(at, || operation.decapsulated_size(&scene.ciphertext).map(drop))
     }),
+    ("keymgmt_load", Shows::InLog, |at, scene| {
+        let read = armed(at, || scene.context.decode(&scene.file, None));
+        assert!(read.is_err(), "there is no key, but also no queue that the function knows of");
+        Ok(())
+    }),
+    ("signature_newctx", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.signing_key.signer(None, &[]).map(drop))
+    }),
+    ("signature_freectx", Shows::InLog, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || drop(signer));
+        Ok(())
+    }),
+    ("signature_dupctx", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.duplicate().map(drop))
+    }),
+    ("signature_sign_init", Shows::AsFailure, |at, scene| {
+        let operation = scene.signing_key.operation().unwrap();
+        armed(at, || operation.sign_init())
+    }),
+    ("signature_verify_init", Shows::AsFailure, |at, scene| {
+        let operation = scene.signing_key.operation().unwrap();
+        armed(at, || operation.verify_init())
+    }),
+    ("signature_digest_sign_init", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.signing_key.signer(None, &[]).map(drop))
+    }),
+    ("signature_digest_verify_init", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.signing_key.verifier(None, &[]).map(drop))
+    }),
+    ("signature_update", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.update(MESSAGE))
+    }),
+    ("signature_sign", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.sign(MESSAGE).map(drop))
+    }),
+    ("signature_sign_final", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.finish().map(drop))
+    }),
+    ("signature_verify", Shows::AsFailure, |at, scene| {
+        let verifier = scene.signing_key.verifier(None, &[]).unwrap();
+        armed(at, || verifier.verify(MESSAGE, &scene.signature))
+    }),
+    ("signature_verify_final", Shows::AsFailure, |at, scene| {
+        let verifier = scene.signing_key.verifier(None, &[]).unwrap();
+        verifier.update(MESSAGE).unwrap();
+        armed(at, || verifier.finish_verifying(&scene.signature))
+    }),
+    ("signature_verify_message_final", Shows::AsFailure, |at, scene| {
+        // This host's libcrypto, 3.0, has no call that leads here.
+        let operation = call!(
+            signature::TABLE,
+            OSSL_FUNC_SIGNATURE_NEWCTX,
+            fn(Pointer: scene.provider.inner_context(), *const c_char: null()) -> Pointer
+        );
+        let answer = armed(at, || {
+            call!(signature::TABLE, OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL, fn(Pointer: operation) -> c_int)
+        });
+        call!(signature::TABLE, OSSL_FUNC_SIGNATURE_FREECTX, fn(Pointer: operation) -> ());
+        if answer == 1 { Ok(()) } else { Err(Errors::take()) }
+    }),
+    ("signature_get_ctx_params", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.octets(c"algorithm-id").map(drop))
+    }),
+    ("signature_set_ctx_params", Shows::AsFailure, |at, scene| {
+        let signer = scene.signing_key.signer(None, &[]).unwrap();
+        armed(at, || signer.set(&[openssl::Param::Integer(c"deterministic", &1)]))
+    }),
+    ("encoder_newctx", Shows::InQueue, |at, scene| {
+        armed(at, || scene.signing_key.encode(File::public(c"DER")).map(drop))
+    }),
+    ("encoder_freectx", Shows::InLog, |at, scene| {
+        armed(at, || scene.signing_key.encode(File::public(c"DER")).map(drop))
+    }),
+    ("encoder_set_ctx_params", Shows::AsFailure, |at, scene| {
+        let file = File { cipher: Some(c"AES-128-CBC"), ..File::private(c"DER") };
+        armed(at, || scene.signing_key.encode(file).map(drop))
+    }),
+    ("encoder_encode", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.signing_key.encode(File::public(c"DER")).map(drop))
+    }),
+    ("decoder_newctx", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.context.decode(&scene.file, None).map(drop))
+    }),
+    ("decoder_freectx", Shows::InLog, |at, scene| {
+        armed(at, || scene.context.decode(&scene.file, None).map(drop))
+    }),
+    ("decoder_decode", Shows::AsFailure, |at, scene| {
+        armed(at, || scene.context.decode(&scene.file, None).map(drop))
+    }),
 ];
 
 #[test]
@@ -215,7 +326,11 @@ fn a_panic_at_any_entry_point_becomes_an_error_that_names_it_and_the_provider_go
         let key = context.generate(ALGORITHM).unwrap_or_else(|errors| panic!("{name}, then: {errors}"));
         let (ciphertext, secret) = key.encapsulate().unwrap();
         assert_eq!(key.decapsulate(&ciphertext).unwrap(), secret, "{name}");
-        drop((key, again));
+        let signing_key = context.generate(SIGNING).unwrap();
+        let file = signing_key.encode(File::private(c"DER")).unwrap();
+        let read = context.decode(&file, None).unwrap_or_else(|errors| panic!("{name}, then: {errors}"));
+        read.verify(MESSAGE, &signing_key.sign(MESSAGE).unwrap()).unwrap();
+        drop((key, signing_key, read, again));
     }
 }
 
@@ -249,6 +364,16 @@ fn two_of_us_in_one_context_both_work() {
 
 #[test]
 fn the_list_of_entry_points_is_complete() {
+    const PREFIXES: [&str; 8] = [
+        "OSSL_provider_",
+        "provider_",
+        "default_properties_",
+        "keymgmt_",
+        "kem_",
+        "signature_",
+        "encoder_",
+        "decoder_",
+    ];
     let first_and_last = ["OSSL_provider_init", "provider_teardown"];
     let listed: BTreeSet<&str> = ENTRIES.iter().map(|&(name, ..)| name).chain(first_and_last).collect();
     assert_eq!(listed.len(), ENTRIES.len() + 2, "an entry point stands there twice");
@@ -265,9 +390,7 @@ fn the_list_of_entry_points_is_complete() {
         for pair in parts[1..].chunks(2) {
             if let [literal, after] = pair
                 && after.starts_with(',')
-                && ["OSSL_provider_", "provider_", "default_properties_", "keymgmt_", "kem_"]
-                    .iter()
-                    .any(|prefix| literal.starts_with(prefix))
+                && PREFIXES.iter().any(|prefix| literal.starts_with(prefix))
             {
                 guarded.insert((*literal).to_owned());
             }
@@ -277,26 +400,17 @@ fn the_list_of_entry_points_is_complete() {
     assert_eq!(listed, guarded);
 }
 
-/// Calls the function with this number in a table, every argument null.
+/// The same, noting that it was called: every argument is null.
 macro_rules! with_nulls {
     ($table:expr, $called:expr, $number:expr, fn($($argument:ty: $null:expr),*) -> $result:ty) => {{
-        let line = $table.iter().find(|line| line.function_id == $number).expect(stringify!($number));
         $called.insert($number);
-        // SAFETY: the type is the one that belongs to the number (core_dispatch.h); null pointers are what is tried.
-        unsafe {
-            let function = std::mem::transmute::<Function, unsafe extern "C" fn($($argument),*) -> $result>(
-                line.function.expect(stringify!($number)),
-            );
-            function($($null),*)
-        }
+        call!($table, $number, fn($($argument: $null),*) -> $result)
     }};
 }
 
 fn all(table: &[Dispatch]) -> BTreeSet<c_int> {
     table.iter().map(|line| line.function_id).filter(|&number| number != 0).collect()
 }
-
-type Pointer = *mut c_void;
 
 #[test]
 fn null_pointers_are_refused_by_every_base_function() {
@@ -422,6 +536,15 @@ fn null_pointers_are_refused_by_every_key_management_function_of_every_algorithm
             with_nulls!(table, called, OSSL_FUNC_KEYMGMT_DUP, fn(Pointer: null_mut(), c_int: 0) -> Pointer)
                 .is_null()
         );
+        assert!(
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_LOAD,
+                fn(*const c_void: null(), usize: size_of::<Pointer>()) -> Pointer
+            )
+            .is_null()
+        );
         for number in [OSSL_FUNC_KEYMGMT_FREE, OSSL_FUNC_KEYMGMT_GEN_CLEANUP] {
             with_nulls!(table, called, number, fn(Pointer: null_mut()) -> ());
         }
@@ -485,6 +608,255 @@ fn null_pointers_are_refused_by_every_key_management_function_of_every_algorithm
                 called,
                 OSSL_FUNC_KEYMGMT_EXPORT,
                 fn(Pointer: null_mut(), c_int: 0, Option<Callback>: None, Pointer: null_mut()) -> c_int
+            ),
+            0
+        );
+        assert_eq!(called, all(table));
+    }
+}
+
+#[test]
+fn null_pointers_are_refused_by_every_signature_function() {
+    let (table, mut called) = (&signature::TABLE, BTreeSet::new());
+    assert!(
+        with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_SIGNATURE_NEWCTX,
+            fn(Pointer: null_mut(), *const c_char: null()) -> Pointer
+        )
+        .is_null()
+    );
+    assert!(
+        with_nulls!(table, called, OSSL_FUNC_SIGNATURE_DUPCTX, fn(Pointer: null_mut()) -> Pointer).is_null()
+    );
+    with_nulls!(table, called, OSSL_FUNC_SIGNATURE_FREECTX, fn(Pointer: null_mut()) -> ());
+    for number in [
+        OSSL_FUNC_SIGNATURE_SIGN_INIT,
+        OSSL_FUNC_SIGNATURE_VERIFY_INIT,
+        OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_INIT,
+        OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_INIT,
+    ] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(Pointer: null_mut(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            ),
+            0
+        );
+    }
+    for number in [OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(Pointer: null_mut(), *const c_char: null(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            ),
+            0
+        );
+    }
+    for number in [
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE,
+        OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_UPDATE,
+        OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_UPDATE,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL,
+    ] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(Pointer: null_mut(), *const u8: null(), usize: 0) -> c_int
+            ),
+            0
+        );
+    }
+    for number in [OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL, OSSL_FUNC_SIGNATURE_SIGN_MESSAGE_FINAL] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(Pointer: null_mut(), *mut u8: null_mut(), *mut usize: null_mut(), usize: 0) -> c_int
+            ),
+            0
+        );
+    }
+    for number in [OSSL_FUNC_SIGNATURE_SIGN, OSSL_FUNC_SIGNATURE_DIGEST_SIGN] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(
+                    Pointer: null_mut(),
+                    *mut u8: null_mut(),
+                    *mut usize: null_mut(),
+                    usize: 0,
+                    *const u8: null(),
+                    usize: 0
+                ) -> c_int
+            ),
+            0
+        );
+    }
+    for number in [OSSL_FUNC_SIGNATURE_VERIFY, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY] {
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                number,
+                fn(Pointer: null_mut(), *const u8: null(), usize: 0, *const u8: null(), usize: 0) -> c_int
+            ),
+            0
+        );
+    }
+    assert_eq!(
+        with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_SIGNATURE_VERIFY_MESSAGE_FINAL,
+            fn(Pointer: null_mut()) -> c_int
+        ),
+        0
+    );
+    for number in [OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS] {
+        assert_eq!(
+            with_nulls!(table, called, number, fn(Pointer: null_mut(), *mut abi::Param: null_mut()) -> c_int),
+            0
+        );
+    }
+    for number in [OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS, OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS] {
+        let list = with_nulls!(
+            table,
+            called,
+            number,
+            fn(Pointer: null_mut(), Pointer: null_mut()) -> *const abi::Param
+        );
+        assert!(!list.is_null());
+    }
+    assert_eq!(called, all(table));
+}
+
+#[test]
+fn null_pointers_in_a_signature_operation_are_refused_one_by_one() {
+    let context = with_provider();
+    let scene = Scene::new(&context);
+    let operation = call!(
+        signature::TABLE,
+        OSSL_FUNC_SIGNATURE_NEWCTX,
+        fn(Pointer: scene.provider.inner_context(), *const c_char: null()) -> Pointer
+    );
+    assert_eq!(
+        call!(
+            signature::TABLE,
+            OSSL_FUNC_SIGNATURE_SIGN_INIT,
+            fn(Pointer: operation, Pointer: null_mut(), *const abi::Param: null()) -> c_int
+        ),
+        0
+    );
+    assert!(Errors::take().says(MISSING, &["no key"]));
+    for number in [OSSL_FUNC_SIGNATURE_VERIFY, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY] {
+        assert_eq!(
+            call!(
+                signature::TABLE,
+                number,
+                fn(Pointer: operation, *const u8: null(), usize: 1, *const u8: null(), usize: 1) -> c_int
+            ),
+            0
+        );
+        assert!(Errors::take().says("invalid argument", &["null pointer"]));
+    }
+    call!(signature::TABLE, OSSL_FUNC_SIGNATURE_FREECTX, fn(Pointer: operation) -> ());
+}
+
+const MISSING: &str = "the key lacks the part that this operation needs";
+
+#[test]
+fn null_pointers_are_refused_by_every_encoder() {
+    for (output, table) in &encoder::TABLES {
+        let mut called = BTreeSet::new();
+        let new = with_nulls!(table, called, OSSL_FUNC_ENCODER_NEWCTX, fn(Pointer: null_mut()) -> Pointer);
+        assert!(new.is_null(), "{output:?}");
+        with_nulls!(table, called, OSSL_FUNC_ENCODER_FREECTX, fn(Pointer: null_mut()) -> ());
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_ENCODER_SET_CTX_PARAMS,
+                fn(Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            ),
+            0
+        );
+        let list = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_SETTABLE_CTX_PARAMS,
+            fn(Pointer: null_mut()) -> *const abi::Param
+        );
+        assert!(!list.is_null());
+        let any = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_DOES_SELECTION,
+            fn(Pointer: null_mut(), c_int: 0) -> c_int
+        );
+        assert_eq!(any, 1, "{output:?}: no selection leaves it open");
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_ENCODER_ENCODE,
+                fn(
+                    Pointer: null_mut(),
+                    *mut CoreBio: null_mut(),
+                    *const c_void: null(),
+                    *const abi::Param: null(),
+                    c_int: 0,
+                    Option<PassphraseCallback>: None,
+                    Pointer: null_mut()
+                ) -> c_int
+            ),
+            0
+        );
+        assert_eq!(called, all(table));
+    }
+}
+
+#[test]
+fn null_pointers_are_refused_by_every_decoder_of_every_algorithm() {
+    for table in decoder::PUBLIC.iter().chain(&decoder::PRIVATE) {
+        let mut called = BTreeSet::new();
+        assert!(
+            with_nulls!(table, called, OSSL_FUNC_DECODER_NEWCTX, fn(Pointer: null_mut()) -> Pointer)
+                .is_null()
+        );
+        with_nulls!(table, called, OSSL_FUNC_DECODER_FREECTX, fn(Pointer: null_mut()) -> ());
+        let any = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_DECODER_DOES_SELECTION,
+            fn(Pointer: null_mut(), c_int: 0) -> c_int
+        );
+        assert_eq!(any, 1, "no selection leaves it open");
+        assert_eq!(
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_DECODER_DECODE,
+                fn(
+                    Pointer: null_mut(),
+                    *mut CoreBio: null_mut(),
+                    c_int: 0,
+                    Option<Callback>: None,
+                    Pointer: null_mut(),
+                    Option<PassphraseCallback>: None,
+                    Pointer: null_mut()
+                ) -> c_int
             ),
             0
         );

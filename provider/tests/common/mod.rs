@@ -11,6 +11,14 @@ use std::path::PathBuf;
 /// (`CONF_modules_load_file_ex`). Those of `tests/versions.rs` do.
 #[allow(dead_code, reason = "each test program uses a part of this")]
 pub(crate) fn configure(context: &Context, lines: &str) -> Result<(), Errors> {
+    // The first load adds to libcrypto's table of objects, which OpenSSL 3.0 reads without a lock: no other test may run
+    // meanwhile.
+    static FIRST: std::sync::Once = std::sync::Once::new();
+    FIRST.call_once(|| load(&Context::new(), "").expect("the provider loads"));
+    load(context, lines)
+}
+
+fn load(context: &Context, lines: &str) -> Result<(), Errors> {
     let directory = tempfile::tempdir().expect("a temporary directory");
     let file = directory.path().join("openssl.cnf");
     let text = format!(

@@ -10,7 +10,7 @@
 
 use openssl_sys as sys;
 use std::cell::RefCell;
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::fmt;
 use std::marker::PhantomData;
 use std::path::Path;
@@ -26,6 +26,7 @@ pub(crate) struct Errors(pub(crate) Vec<QueuedError>);
 
 #[derive(Debug)]
 pub(crate) struct QueuedError {
+    pub(crate) file: String,
     pub(crate) function: String,
     pub(crate) reason: String,
     pub(crate) data: String,
@@ -45,12 +46,18 @@ impl Errors {
                     return Self(errors);
                 }
                 errors.push(QueuedError {
+                    file: owned(file),
                     function: owned(function),
                     reason: owned(sys::ERR_reason_error_string(code)),
                     data: owned(data),
                 });
             }
         }
+    }
+
+    /// The entries that the provider made: it calls itself the file.
+    pub(crate) fn ours(&self) -> Vec<&QueuedError> {
+        self.0.iter().filter(|error| error.file == "qtls").collect()
     }
 
     /// Whether one entry has this reason and holds every part in its text.
@@ -239,6 +246,124 @@ impl Context {
         Ok(Key { raw: key, context: self })
     }
 
+    /// The key in a file, whatever kind and form it turns out to have.
+    pub(crate) fn decode(&self, file: &[u8], passphrase: Option<&[u8]>) -> Result<Key<'_>, Errors> {
+        self.decode_as(file, None, 0, passphrase)
+    }
+
+    /// The key in a file of which the form ("DER", "PEM") and the selection are known, if they are.
+    pub(crate) fn decode_as(
+        &self,
+        file: &[u8],
+        form: Option<&CStr>,
+        selection: c_int,
+        passphrase: Option<&[u8]>,
+    ) -> Result<Key<'_>, Errors> {
+        let mut key = null_mut();
+        let (mut next, mut left) = (file.as_ptr(), file.len());
+        // SAFETY: a place for the key that outlives the decoder, which is freed here; a buffer of that size.
+        let answer = unsafe {
+            let decoder = some(OSSL_DECODER_CTX_new_for_pkey(
+                &mut key,
+                form.map_or(null(), CStr::as_ptr),
+                null(),
+                null(),
+                selection,
+                self.raw,
+                null(),
+            ))?;
+            if let Some(passphrase) = passphrase {
+                assert_eq!(
+                    OSSL_DECODER_CTX_set_passphrase(decoder, passphrase.as_ptr(), passphrase.len()),
+                    1
+                );
+            }
+            let answer = OSSL_DECODER_from_data(decoder, &mut next, &mut left);
+            OSSL_DECODER_CTX_free(decoder);
+            answer
+        };
+        answered(answer)?;
+        Ok(Key { raw: some(key)?, context: self })
+    }
+
+    /// `PEM_read_bio_PrivateKey_ex`, as servers read their keys; without a passphrase.
+    pub(crate) fn read_private_pem(&self, pem: &[u8]) -> Result<Key<'_>, Errors> {
+        self.read(pem, |bio| {
+            // SAFETY: a live BIO; the callback gives no passphrase.
+            unsafe {
+                PEM_read_bio_PrivateKey_ex(bio, null_mut(), Some(no_passphrase), null_mut(), self.raw, null())
+            }
+        })
+    }
+
+    /// `PEM_read_bio_PUBKEY_ex`.
+    pub(crate) fn read_public_pem(&self, pem: &[u8]) -> Result<Key<'_>, Errors> {
+        // SAFETY: a live BIO.
+        self.read(pem, |bio| unsafe {
+            PEM_read_bio_PUBKEY_ex(bio, null_mut(), None, null_mut(), self.raw, null())
+        })
+    }
+
+    /// `d2i_AutoPrivateKey_ex`.
+    pub(crate) fn read_private_der(&self, der: &[u8]) -> Result<Key<'_>, Errors> {
+        let mut next = der.as_ptr();
+        // SAFETY: a buffer of that size.
+        let key = unsafe {
+            d2i_AutoPrivateKey_ex(
+                null_mut(),
+                &mut next,
+                c_long::try_from(der.len()).unwrap(),
+                self.raw,
+                null(),
+            )
+        };
+        Ok(Key { raw: some(key)?, context: self })
+    }
+
+    /// `d2i_PUBKEY_ex`, as certificates are read.
+    pub(crate) fn read_public_der(&self, der: &[u8]) -> Result<Key<'_>, Errors> {
+        let mut next = der.as_ptr();
+        // SAFETY: a buffer of that size.
+        let key = unsafe {
+            d2i_PUBKEY_ex(null_mut(), &mut next, c_long::try_from(der.len()).unwrap(), self.raw, null())
+        };
+        Ok(Key { raw: some(key)?, context: self })
+    }
+
+    /// Reads a certificate in PEM and verifies it with its own key.
+    pub(crate) fn verify_self_signed(&self, pem: &[u8]) -> Result<Key<'_>, Errors> {
+        // SAFETY: a BIO over a live buffer and a certificate, both freed here; the key is a share of its own.
+        unsafe {
+            let bio = memory(pem);
+            let mut certificate = some(X509_new_ex(self.raw, null()))?;
+            let read = sys::PEM_read_bio_X509(bio, &mut certificate, None, null_mut());
+            sys::BIO_free_all(bio);
+            some(read)?;
+            let key = some(sys::X509_get_pubkey(certificate)).map(|raw| Key { raw, context: self });
+            let verified = key.and_then(|key| {
+                answered(sys::X509_verify(certificate, key.raw))?;
+                Ok(key)
+            });
+            sys::X509_free(certificate);
+            verified
+        }
+    }
+
+    fn read(
+        &self,
+        pem: &[u8],
+        reader: impl FnOnce(*mut sys::BIO) -> *mut sys::EVP_PKEY,
+    ) -> Result<Key<'_>, Errors> {
+        // SAFETY: a BIO over a live buffer, freed here.
+        let key = unsafe {
+            let bio = memory(pem);
+            let key = reader(bio);
+            sys::BIO_free_all(bio);
+            key
+        };
+        Ok(Key { raw: some(key)?, context: self })
+    }
+
     /// What a TLS server or client does first.
     pub(crate) fn make_tls_context(&self) -> Result<(), Errors> {
         // SAFETY: a context of libssl's own, freed here; SSL_CTX_free takes null.
@@ -280,6 +405,19 @@ impl Drop for Context {
             sys::OSSL_LIB_CTX_free(self.raw);
         }
     }
+}
+
+/// # Safety
+/// `bytes` outlive the BIO.
+unsafe fn memory(bytes: &[u8]) -> *mut sys::BIO {
+    // SAFETY: the caller's promise.
+    let bio = unsafe { sys::BIO_new_mem_buf(bytes.as_ptr().cast(), bytes.len().try_into().unwrap()) };
+    assert!(!bio.is_null());
+    bio
+}
+
+unsafe extern "C" fn no_passphrase(_: *mut c_char, _: c_int, _: c_int, _: *mut c_void) -> c_int {
+    -1
 }
 
 unsafe extern "C" fn tell(params: *const sys::OSSL_PARAM, watcher: *mut c_void) -> c_int {
@@ -356,6 +494,12 @@ impl Provider<'_> {
         answered(unsafe { OSSL_PROVIDER_get_params(self.raw, params.as_mut_ptr()) })?;
         assert_ne!(params[0].return_size, usize::MAX, "{name:?} was not answered");
         Ok(())
+    }
+
+    /// What the provider gets back as `provctx`.
+    pub(crate) fn inner_context(&self) -> *mut c_void {
+        // SAFETY: an active provider.
+        unsafe { OSSL_PROVIDER_get0_provider_ctx(self.raw) }
     }
 
     pub(crate) fn self_test(&self) -> Result<(), Errors> {
@@ -529,6 +673,48 @@ impl<'a> Operation<'a> {
         Ok(secret_size)
     }
 
+    pub(crate) fn sign_init(&self) -> Result<(), Errors> {
+        // SAFETY: a live operation.
+        answered(unsafe { sys::EVP_PKEY_sign_init(self.raw) })
+    }
+
+    /// The signature, in a buffer of the size that is asked for first.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Errors> {
+        let mut size = 0;
+        // SAFETY: a place for the size, a buffer of that size, a message of its own.
+        unsafe {
+            answered(sys::EVP_PKEY_sign(self.raw, null_mut(), &mut size, message.as_ptr(), message.len()))?;
+            let mut signature = vec![0; size];
+            answered(sys::EVP_PKEY_sign(
+                self.raw,
+                signature.as_mut_ptr(),
+                &mut size,
+                message.as_ptr(),
+                message.len(),
+            ))?;
+            signature.truncate(size);
+            Ok(signature)
+        }
+    }
+
+    pub(crate) fn verify_init(&self) -> Result<(), Errors> {
+        // SAFETY: a live operation.
+        answered(unsafe { sys::EVP_PKEY_verify_init(self.raw) })
+    }
+
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Errors> {
+        // SAFETY: buffers of these sizes.
+        answered(unsafe {
+            sys::EVP_PKEY_verify(
+                self.raw,
+                signature.as_ptr(),
+                signature.len(),
+                message.as_ptr(),
+                message.len(),
+            )
+        })
+    }
+
     /// `EVP_PKEY_CTX_dup`.
     pub(crate) fn duplicate(&self) -> Result<Operation<'a>, Errors> {
         // SAFETY: a live operation.
@@ -546,6 +732,31 @@ impl Drop for Operation<'_> {
     fn drop(&mut self) {
         // SAFETY: given up once.
         unsafe { sys::EVP_PKEY_CTX_free(self.raw) }
+    }
+}
+
+/// How a key is written.
+#[derive(Clone, Copy)]
+pub(crate) struct File<'a> {
+    pub(crate) selection: c_int,
+    /// "DER", "PEM" or "TEXT".
+    pub(crate) form: &'a CStr,
+    pub(crate) structure: Option<&'a CStr>,
+    pub(crate) cipher: Option<&'a CStr>,
+    pub(crate) passphrase: Option<&'a [u8]>,
+}
+
+impl<'a> File<'a> {
+    /// A public key.
+    pub(crate) fn public(form: &'a CStr) -> Self {
+        let structure = Some(c"SubjectPublicKeyInfo");
+        Self { selection: PUBLIC, form, structure, cipher: None, passphrase: None }
+    }
+
+    /// A private key, not encrypted.
+    pub(crate) fn private(form: &'a CStr) -> Self {
+        let structure = Some(c"PrivateKeyInfo");
+        Self { selection: KEY_PAIR, form, structure, cipher: None, passphrase: None }
     }
 }
 
@@ -582,6 +793,103 @@ impl<'a> Key<'a> {
         let filled = operation.decapsulate_into(ciphertext, &mut secret)?;
         assert_eq!(filled, secret.len());
         Ok(secret)
+    }
+
+    /// `EVP_DigestSignInit_ex` with the name of a digest, if any.
+    pub(crate) fn signer(&self, digest: Option<&CStr>, params: &[Param<'_>]) -> Result<Message<'a>, Errors> {
+        self.message(EVP_DigestSignInit_ex, digest, params)
+    }
+
+    /// `EVP_DigestVerifyInit_ex` with the name of a digest, if any.
+    pub(crate) fn verifier(
+        &self,
+        digest: Option<&CStr>,
+        params: &[Param<'_>],
+    ) -> Result<Message<'a>, Errors> {
+        self.message(EVP_DigestVerifyInit_ex, digest, params)
+    }
+
+    fn message(
+        &self,
+        init: InitMessage,
+        digest: Option<&CStr>,
+        params: &[Param<'_>],
+    ) -> Result<Message<'a>, Errors> {
+        let params = Param::array(params);
+        // SAFETY: a context of libcrypto's own, a live key of which it takes a share, an ended array, C strings or null.
+        unsafe {
+            let message = Message { raw: some(sys::EVP_MD_CTX_new())?, _context: PhantomData };
+            answered(init(
+                message.raw,
+                null_mut(),
+                digest.map_or(null(), CStr::as_ptr),
+                self.context.raw,
+                c"provider=qtls".as_ptr(),
+                self.raw,
+                params.as_ptr(),
+            ))?;
+            Ok(message)
+        }
+    }
+
+    /// The name of the provider that holds the key.
+    pub(crate) fn provider(&self) -> String {
+        // SAFETY: a live key; the name lives as long as its provider.
+        unsafe { owned(OSSL_PROVIDER_get0_name(EVP_PKEY_get0_provider(self.raw))) }
+    }
+
+    /// `EVP_PKEY_is_a`.
+    pub(crate) fn is_a(&self, name: &str) -> bool {
+        // SAFETY: a live key, a C string.
+        unsafe { EVP_PKEY_is_a(self.raw, c_string(name).as_ptr()) == 1 }
+    }
+
+    /// `EVP_PKEY_get_default_digest_name`: 2 and the name where it is the only one, 1 where others may be used.
+    pub(crate) fn default_digest(&self) -> (c_int, String) {
+        let mut name = [0_u8; 64];
+        // SAFETY: a live key, a buffer of that size.
+        let answer =
+            unsafe { EVP_PKEY_get_default_digest_name(self.raw, name.as_mut_ptr().cast(), name.len()) };
+        let name = CStr::from_bytes_until_nul(&name).expect("the name is ended");
+        (answer, name.to_string_lossy().into_owned())
+    }
+
+    /// What an encoder of libcrypto's choice writes.
+    pub(crate) fn encode(&self, file: File<'_>) -> Result<Vec<u8>, Errors> {
+        let File { selection, form, structure, cipher, passphrase } = file;
+        let (mut bytes, mut size) = (null_mut(), 0);
+        // SAFETY: an encoder that is freed here; C strings or null; a place for a buffer that libcrypto allocates and we
+        // free.
+        unsafe {
+            let encoder = some(OSSL_ENCODER_CTX_new_for_pkey(
+                self.raw,
+                selection,
+                form.as_ptr(),
+                structure.map_or(null(), CStr::as_ptr),
+                null(),
+            ))?;
+            let set = cipher
+                .is_none_or(|cipher| OSSL_ENCODER_CTX_set_cipher(encoder, cipher.as_ptr(), null()) == 1)
+                && passphrase.is_none_or(|passphrase| {
+                    OSSL_ENCODER_CTX_set_passphrase(encoder, passphrase.as_ptr(), passphrase.len()) == 1
+                });
+            let answer = if set { OSSL_ENCODER_to_data(encoder, &mut bytes, &mut size) } else { 0 };
+            OSSL_ENCODER_CTX_free(encoder);
+            answered(answer)?;
+            let copy = std::slice::from_raw_parts(bytes, size).to_vec();
+            sys::CRYPTO_free(bytes.cast(), c"".as_ptr(), 0);
+            Ok(copy)
+        }
+    }
+
+    /// A signature in one call.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Errors> {
+        self.signer(None, &[])?.sign(message)
+    }
+
+    /// A verification in one call.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Errors> {
+        self.verifier(None, &[])?.verify(message, signature)
     }
 
     /// `EVP_PKEY_set1_encoded_public_key`.
@@ -700,11 +1008,143 @@ impl Drop for Key<'_> {
     }
 }
 
+type InitMessage = unsafe extern "C" fn(
+    *mut sys::EVP_MD_CTX,
+    *mut *mut sys::EVP_PKEY_CTX,
+    *const c_char,
+    *mut sys::OSSL_LIB_CTX,
+    *const c_char,
+    *mut sys::EVP_PKEY,
+    *const sys::OSSL_PARAM,
+) -> c_int;
+
+/// An `EVP_MD_CTX` that signs or verifies.
+pub(crate) struct Message<'a> {
+    raw: *mut sys::EVP_MD_CTX,
+    _context: PhantomData<&'a Context>,
+}
+
+impl<'a> Message<'a> {
+    /// `EVP_PKEY_CTX_set_params` on the operation inside.
+    pub(crate) fn set(&self, params: &[Param<'_>]) -> Result<(), Errors> {
+        let params = Param::array(params);
+        // SAFETY: an operation that belongs to the live context; an ended array.
+        answered(unsafe { EVP_PKEY_CTX_set_params(EVP_MD_CTX_get_pkey_ctx(self.raw), params.as_ptr()) })
+    }
+
+    /// An octet string of the operation inside.
+    pub(crate) fn octets(&self, name: &CStr) -> Result<Vec<u8>, Errors> {
+        let mut buffer = vec![0_u8; 256];
+        let asked = sys::OSSL_PARAM {
+            key: name.as_ptr(),
+            data_type: OSSL_PARAM_OCTET_STRING,
+            data: buffer.as_mut_ptr().cast(),
+            data_size: buffer.len(),
+            return_size: usize::MAX,
+        };
+        let mut params = [asked, end()];
+        // SAFETY: an operation that belongs to the live context; an ended array with a buffer of that size.
+        answered(unsafe { EVP_PKEY_CTX_get_params(EVP_MD_CTX_get_pkey_ctx(self.raw), params.as_mut_ptr()) })?;
+        assert_ne!(params[0].return_size, usize::MAX, "{name:?} was not answered");
+        buffer.truncate(params[0].return_size);
+        Ok(buffer)
+    }
+
+    /// `EVP_DigestSignUpdate` and `EVP_DigestVerifyUpdate`, which `EVP_DigestUpdate` is in either case.
+    pub(crate) fn update(&self, piece: &[u8]) -> Result<(), Errors> {
+        // SAFETY: a live context, a buffer of that size.
+        answered(unsafe { sys::EVP_DigestUpdate(self.raw, piece.as_ptr().cast(), piece.len()) })
+    }
+
+    /// The size of the signature of what was taken in.
+    pub(crate) fn signature_size(&self) -> Result<usize, Errors> {
+        let mut size = 0;
+        // SAFETY: a place for the size.
+        answered(unsafe { sys::EVP_DigestSignFinal(self.raw, null_mut(), &mut size) })?;
+        Ok(size)
+    }
+
+    /// The signature of what was taken in, in a buffer of this size.
+    pub(crate) fn finish_in(&self, room: usize) -> Result<Vec<u8>, Errors> {
+        let (mut signature, mut size) = (vec![0; room], room);
+        // SAFETY: a buffer of that size.
+        answered(unsafe { sys::EVP_DigestSignFinal(self.raw, signature.as_mut_ptr(), &mut size) })?;
+        signature.truncate(size);
+        Ok(signature)
+    }
+
+    /// The signature of what was taken in.
+    pub(crate) fn finish(&self) -> Result<Vec<u8>, Errors> {
+        self.finish_in(self.signature_size()?)
+    }
+
+    /// `EVP_DigestSign`, after it was asked for the size.
+    pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Errors> {
+        let mut size = 0;
+        // SAFETY: a place for the size, a message of its own size.
+        answered(unsafe {
+            sys::EVP_DigestSign(self.raw, null_mut(), &mut size, message.as_ptr(), message.len())
+        })?;
+        self.sign_in(size, message)
+    }
+
+    /// `EVP_DigestSign` with a buffer of this size.
+    pub(crate) fn sign_in(&self, room: usize, message: &[u8]) -> Result<Vec<u8>, Errors> {
+        let (mut signature, mut size) = (vec![0; room], room);
+        // SAFETY: buffers of these sizes.
+        answered(unsafe {
+            sys::EVP_DigestSign(self.raw, signature.as_mut_ptr(), &mut size, message.as_ptr(), message.len())
+        })?;
+        signature.truncate(size);
+        Ok(signature)
+    }
+
+    /// `EVP_DigestVerify`.
+    pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Errors> {
+        // SAFETY: buffers of these sizes.
+        answered(unsafe {
+            sys::EVP_DigestVerify(
+                self.raw,
+                signature.as_ptr(),
+                signature.len(),
+                message.as_ptr(),
+                message.len(),
+            )
+        })
+    }
+
+    /// `EVP_DigestVerifyFinal`.
+    pub(crate) fn finish_verifying(&self, signature: &[u8]) -> Result<(), Errors> {
+        // SAFETY: a buffer of that size.
+        answered(unsafe { sys::EVP_DigestVerifyFinal(self.raw, signature.as_ptr(), signature.len()) })
+    }
+
+    /// `EVP_MD_CTX_copy_ex`.
+    pub(crate) fn duplicate(&self) -> Result<Message<'a>, Errors> {
+        // SAFETY: two live contexts.
+        unsafe {
+            let copy = Message { raw: some(sys::EVP_MD_CTX_new())?, _context: PhantomData };
+            answered(sys::EVP_MD_CTX_copy_ex(copy.raw, self.raw))?;
+            Ok(copy)
+        }
+    }
+}
+
+impl Drop for Message<'_> {
+    fn drop(&mut self) {
+        // SAFETY: given up once.
+        unsafe { sys::EVP_MD_CTX_free(self.raw) }
+    }
+}
+
 /// `OSSL_PARAM_*` of `openssl/core.h`.
 const OSSL_PARAM_INTEGER: c_uint = 1;
 const OSSL_PARAM_UTF8_STRING: c_uint = 4;
 const OSSL_PARAM_OCTET_STRING: c_uint = 5;
 const OSSL_PARAM_UTF8_PTR: c_uint = 6;
+
+/// `pem_password_cb`.
+type PemPassword = Option<unsafe extern "C" fn(*mut c_char, c_int, c_int, *mut c_void) -> c_int>;
 
 // Declared as in OpenSSL 3.0's headers.
 unsafe extern "C" {
@@ -731,6 +1171,89 @@ unsafe extern "C" {
         key: *mut sys::EVP_PKEY,
         properties: *const c_char,
     ) -> *mut sys::EVP_PKEY_CTX;
+    fn OSSL_PROVIDER_get0_name(provider: *const sys::OSSL_PROVIDER) -> *const c_char;
+    fn OSSL_PROVIDER_get0_provider_ctx(provider: *const sys::OSSL_PROVIDER) -> *mut c_void;
+    fn EVP_PKEY_get0_provider(key: *const sys::EVP_PKEY) -> *const sys::OSSL_PROVIDER;
+    fn EVP_PKEY_get_default_digest_name(key: *mut sys::EVP_PKEY, name: *mut c_char, size: usize) -> c_int;
+    fn EVP_PKEY_is_a(key: *const sys::EVP_PKEY, name: *const c_char) -> c_int;
+    fn OSSL_DECODER_CTX_new_for_pkey(
+        key: *mut *mut sys::EVP_PKEY,
+        form: *const c_char,
+        structure: *const c_char,
+        key_type: *const c_char,
+        selection: c_int,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+    ) -> *mut c_void;
+    fn OSSL_DECODER_CTX_set_passphrase(decoder: *mut c_void, passphrase: *const u8, size: usize) -> c_int;
+    fn OSSL_DECODER_from_data(decoder: *mut c_void, data: *mut *const u8, size: *mut usize) -> c_int;
+    fn OSSL_DECODER_CTX_free(decoder: *mut c_void);
+    fn OSSL_ENCODER_CTX_new_for_pkey(
+        key: *const sys::EVP_PKEY,
+        selection: c_int,
+        form: *const c_char,
+        structure: *const c_char,
+        properties: *const c_char,
+    ) -> *mut c_void;
+    fn OSSL_ENCODER_CTX_set_cipher(
+        encoder: *mut c_void,
+        cipher: *const c_char,
+        properties: *const c_char,
+    ) -> c_int;
+    fn OSSL_ENCODER_CTX_set_passphrase(encoder: *mut c_void, passphrase: *const u8, size: usize) -> c_int;
+    fn OSSL_ENCODER_to_data(encoder: *mut c_void, data: *mut *mut u8, size: *mut usize) -> c_int;
+    fn OSSL_ENCODER_CTX_free(encoder: *mut c_void);
+    fn PEM_read_bio_PrivateKey_ex(
+        bio: *mut sys::BIO,
+        key: *mut *mut sys::EVP_PKEY,
+        passphrase: PemPassword,
+        argument: *mut c_void,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+    ) -> *mut sys::EVP_PKEY;
+    fn PEM_read_bio_PUBKEY_ex(
+        bio: *mut sys::BIO,
+        key: *mut *mut sys::EVP_PKEY,
+        passphrase: PemPassword,
+        argument: *mut c_void,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+    ) -> *mut sys::EVP_PKEY;
+    fn d2i_AutoPrivateKey_ex(
+        key: *mut *mut sys::EVP_PKEY,
+        data: *mut *const u8,
+        size: c_long,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+    ) -> *mut sys::EVP_PKEY;
+    fn d2i_PUBKEY_ex(
+        key: *mut *mut sys::EVP_PKEY,
+        data: *mut *const u8,
+        size: c_long,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+    ) -> *mut sys::EVP_PKEY;
+    fn X509_new_ex(context: *mut sys::OSSL_LIB_CTX, properties: *const c_char) -> *mut sys::X509;
+    fn EVP_DigestSignInit_ex(
+        message: *mut sys::EVP_MD_CTX,
+        operation: *mut *mut sys::EVP_PKEY_CTX,
+        digest: *const c_char,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+        key: *mut sys::EVP_PKEY,
+        params: *const sys::OSSL_PARAM,
+    ) -> c_int;
+    fn EVP_DigestVerifyInit_ex(
+        message: *mut sys::EVP_MD_CTX,
+        operation: *mut *mut sys::EVP_PKEY_CTX,
+        digest: *const c_char,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+        key: *mut sys::EVP_PKEY,
+        params: *const sys::OSSL_PARAM,
+    ) -> c_int;
+    fn EVP_MD_CTX_get_pkey_ctx(message: *const sys::EVP_MD_CTX) -> *mut sys::EVP_PKEY_CTX;
+    fn EVP_PKEY_CTX_get_params(operation: *mut sys::EVP_PKEY_CTX, params: *mut sys::OSSL_PARAM) -> c_int;
     fn EVP_PKEY_CTX_set_params(operation: *mut sys::EVP_PKEY_CTX, params: *const sys::OSSL_PARAM) -> c_int;
     fn EVP_PKEY_CTX_dup(operation: *const sys::EVP_PKEY_CTX) -> *mut sys::EVP_PKEY_CTX;
     fn EVP_PKEY_missing_parameters(key: *const sys::EVP_PKEY) -> c_int;

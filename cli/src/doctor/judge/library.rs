@@ -10,9 +10,6 @@ use super::super::target::has_file_capabilities;
 use super::super::version::Version;
 use super::{FIRST_WITH_PROVIDER_SIGNATURES, FIRST_WITH_PROVIDERS, Judge};
 
-/// Last release with the endless walk through the table of key types.
-const LAST_WITH_TABLE_WALK: (u32, u32, u32) = (3, 4, 1);
-
 impl Judge<'_> {
     /// Is it a program, and how does it come by OpenSSL? False when nothing more can be said.
     pub(super) fn program(&self, findings: &mut Findings) -> bool {
@@ -245,36 +242,8 @@ impl Judge<'_> {
         Some(report)
     }
 
-    /// From 3.2.0 to 3.4.1 `ssl_cert_lookup_by_pkey` reads past its table for a key type that no provider lists, as
-    /// soon as any provider offers signature schemes. Ours guards the key types of OpenSSL's own providers.
-    fn foreign_key_types(&self, report: &Report, findings: &mut Findings) {
-        let version = Version::parse(&report.version);
-        if version < FIRST_WITH_PROVIDER_SIGNATURES || version > LAST_WITH_TABLE_WALK {
-            return;
-        }
-        let own = ["default", "base", "legacy", "fips", "null", self.provider()];
-        let strangers: Vec<&str> = report
-            .providers
-            .iter()
-            .map(|provider| provider.name.as_str())
-            .filter(|name| !own.contains(name))
-            .collect();
-        if !strangers.is_empty() {
-            findings.warn(
-                "openssl-version",
-                format!(
-                    "with key types of {} a peer's certificate can make this libssl read past a table and crash, if any \
-                     provider offers signature schemes",
-                    strangers.join(", ")
-                ),
-                "update OpenSSL to the last patch release of its series, or take that provider out of the configuration",
-            );
-        }
-    }
-
     pub(super) fn openssl_version(&self, report: &Report, findings: &mut Findings) {
         findings.ok("openssl-version", report.version.clone());
-        self.foreign_key_types(report, findings);
         if self.requires(Requirement::MlDsa) {
             if Version::parse(&report.version) < FIRST_WITH_PROVIDER_SIGNATURES {
                 findings.fail(
@@ -284,11 +253,12 @@ impl Judge<'_> {
                     "use OpenSSL 3.2 or newer (Debian 13 has 3.5), or keep classical certificates: the key exchange does \
                      not depend on them",
                 );
-            } else if !report.ml_dsa {
+            } else if report.ml_dsa.is_empty() {
                 findings.fail(
                     "openssl-version",
-                    "libssl does not know the signature scheme mldsa65: no active provider offers it",
-                    "activate a provider with ML-DSA, or use OpenSSL 3.5 or newer",
+                    "libssl knows none of the signature schemes mldsa44, mldsa65 and mldsa87: no active provider offers them",
+                    "activate a provider with ML-DSA, without `signatures = none` (the check foreign-key-types tells when it \
+                     withholds them), or use OpenSSL 3.5 or newer",
                 );
             } else {
                 findings.ok("openssl-version", "ML-DSA signatures are there");

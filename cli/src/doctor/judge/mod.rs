@@ -1,5 +1,6 @@
 //! Judging: from what was found to one finding for each check.
 
+mod certificates;
 mod configuration;
 mod library;
 mod provider;
@@ -35,11 +36,23 @@ pub(super) fn judge(target: &Target, facts: &Facts, arguments: &Arguments) -> Fi
             judge.providers(report, &mut findings);
             judge.groups(report, &mut findings);
             judge.servers(report, &mut findings);
+            judge.foreign_key_types(report, &mut findings);
+            judge.certificates(report, &mut findings);
         }
     }
     judge.explain_skips(&mut findings);
     findings
 }
+
+/// The checks of what nginx's configuration names.
+const CERTIFICATE_CHECKS: [&str; 6] = [
+    "certificate-files",
+    "certificate-keys",
+    "certificate-usable",
+    "certificate-chain",
+    "certificate-validity",
+    "certificate-clients",
+];
 
 struct Judge<'a> {
     target: &'a Target,
@@ -78,6 +91,13 @@ impl Judge<'_> {
             findings.skip("mode", "no mode was asked for: --require MODE");
             findings.skip("tls-1-2", "no mode was asked for: --require MODE");
         }
+        findings.skip("ml-dsa", "there is no ML-DSA certificate, and none was asked for: --require ml-dsa");
+        findings.skip("session-size", "no server asks for client certificates");
+        let reason = match self.target.nginx() {
+            Some(_) => "nginx's configuration names no certificate that could be looked at",
+            None => "only nginx's configuration is read for certificates",
+        };
+        CERTIFICATE_CHECKS.iter().for_each(|id| findings.skip(id, reason));
         findings.skip_rest("what it needs was not found, or it does not apply here");
     }
 }

@@ -9,8 +9,18 @@ use super::super::version::Version;
 use super::{FIRST_WITH_ML_KEM, FIRST_WITH_PROVIDER_SIGNATURES, Judge, nearest};
 
 /// Settings the section of `qtls` may have: OpenSSL's own, then ours.
-const KNOWN_SETTINGS: [&str; 8] =
-    ["module", "activate", "identity", "soft_load", "native", "groups", "self-test", "log"];
+const KNOWN_SETTINGS: [&str; 10] = [
+    "module",
+    "activate",
+    "identity",
+    "soft_load",
+    "native",
+    "groups",
+    "signatures",
+    "unguarded-signatures",
+    "self-test",
+    "log",
+];
 
 impl Judge<'_> {
     pub(super) fn provider_section(
