@@ -40,6 +40,9 @@ impl Key {
     /// A failed self-test of the algorithm.
     pub(crate) fn empty(provider: Arc<Provider>, algorithm: KeyAlgorithm) -> Result<Self, Problem> {
         provider.require_self_test(algorithm)?;
+        if matches!(algorithm, KeyAlgorithm::Kem(_)) {
+            provider.handshakes_begin();
+        }
         Ok(Self { provider, algorithm, material: OnceLock::new(), public: OnceLock::new() })
     }
 

@@ -55,7 +55,7 @@ impl Default for Options {
             signatures: with_tls_scheme().collect(),
             unguarded_signatures: UnguardedSignatures::Withhold,
             self_test: SelfTest::OnDemand,
-            log: Level::Error,
+            log: Level::Warn,
         }
     }
 }
@@ -191,7 +191,7 @@ mod tests {
         assert_eq!(options.groups.len(), 6);
         assert_eq!(
             (options.native, options.self_test, options.log),
-            (Native::Yield, SelfTest::OnDemand, Level::Error)
+            (Native::Yield, SelfTest::OnDemand, Level::Warn)
         );
     }
 

@@ -9,7 +9,7 @@ use crate::self_test::{SelfTests, State};
 use qtls_crypto::{
     KEM_ALGORITHMS, KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
 };
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,6 +30,9 @@ const FIRST_WITH_SIGNATURE_SCHEMES: (u32, u32) = (3, 2);
 /// The first whose CMS knows signatures without a digest.
 const FIRST_WITH_CMS_WITHOUT_DIGEST: (u32, u32) = (3, 5);
 
+/// No process has this id.
+const NOBODY: u32 = 0;
+
 /// One loaded provider, in one library context.
 pub(crate) struct Provider {
     pub(crate) core: Core,
@@ -39,8 +42,8 @@ pub(crate) struct Provider {
     self_tests: SelfTests,
     surroundings: Mutex<Surroundings>,
     offer: OnceLock<Offer>,
-    /// A TLS context was made in this process.
-    serves_tls: AtomicBool,
+    /// The process that made a TLS context and has made no handshake yet.
+    sets_up_tls: AtomicU32,
     told_of_unusable_keys: AtomicBool,
     told_of_withheld_schemes: AtomicBool,
     told_of_bad_key: Mutex<Option<(String, Instant)>>,
@@ -81,7 +84,7 @@ impl Provider {
             self_tests: SelfTests::default(),
             surroundings: Mutex::default(),
             offer: OnceLock::new(),
-            serves_tls: AtomicBool::new(false),
+            sets_up_tls: AtomicU32::new(NOBODY),
             told_of_unusable_keys: AtomicBool::new(false),
             told_of_withheld_schemes: AtomicBool::new(false),
             told_of_bad_key: Mutex::default(),
@@ -156,6 +159,11 @@ impl Provider {
         })
     }
 
+    /// Whether TLS may be signed by keys of this algorithm.
+    pub(crate) fn offers_signature(&self, algorithm: &SignatureAlgorithm) -> bool {
+        self.offer().signatures.iter().any(|row| std::ptr::eq(*row, algorithm))
+    }
+
     /// The algorithms whose signature schemes are for TLS.
     pub(crate) fn offered_signatures(&self) -> Vec<&'static SignatureAlgorithm> {
         self.offer().signatures.clone()
@@ -203,30 +211,44 @@ impl Provider {
         Ok(())
     }
 
-    /// A TLS context is being made.
+    /// A TLS context is being made: what is read now may be the program's own certificates.
     pub(crate) fn tls_begins(&self) {
-        self.serves_tls.store(true, Ordering::Relaxed);
+        self.sets_up_tls.store(std::process::id(), Ordering::Relaxed);
     }
 
-    /// A key was read from a file or a certificate. Where TLS cannot use it, libssl only says "unknown certificate type".
+    /// A key exchange takes place: certificates that are read from now on may be a peer's.
+    pub(crate) fn handshakes_begin(&self) {
+        self.sets_up_tls.store(NOBODY, Ordering::Relaxed);
+    }
+
+    /// A key was read from a file or a certificate. Where TLS has no signature for it, libssl only says "unknown certificate
+    /// type", or nothing before the handshake; whose key it is cannot be seen from here.
     pub(crate) fn key_was_read(&self, algorithm: KeyAlgorithm) {
-        if self.registers_digest()
-            && matches!(algorithm, KeyAlgorithm::Signature(_))
-            && self.serves_tls.load(Ordering::Relaxed)
-            && !self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
+        let KeyAlgorithm::Signature(row) = algorithm else { return };
+        let too_old = self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES;
+        if (!too_old && row.tls_scheme.is_some())
+            // Not in a worker, which has no certificate to read but its clients'.
+            || self.sets_up_tls.load(Ordering::Relaxed) != std::process::id()
+            || self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
         {
-            self.log(
-                Level::Warn,
-                &format!(
-                    "a key of type {} was read. On OpenSSL {} it may be that of an authority, but not of this server's or \
-                     client's own certificate: TLS there knows no such signature and would say \"unknown certificate \
-                     type\". Use an ECDSA or RSA certificate, which an ML-DSA or composite authority may have issued, or \
-                     OpenSSL 3.2 or newer",
-                    algorithm.name(),
-                    self.core.openssl_version()
-                ),
-            );
+            return;
         }
+        let instead = if too_old {
+            "an ECDSA or RSA certificate, which an ML-DSA or composite authority may have issued, or OpenSSL 3.2 or newer \
+             for an ML-DSA one"
+        } else {
+            "an ML-DSA, ECDSA or RSA certificate, which this authority may have issued"
+        };
+        self.log(
+            Level::Warn,
+            &format!(
+                "a key of type {} was read. It may be that of an authority; if it is that of this program's own \
+                 certificate, TLS on OpenSSL {} has no signature for it (\"unknown certificate type\", or a failure in each \
+                 handshake). Use {instead}",
+                row.name,
+                self.core.openssl_version()
+            ),
+        );
     }
 
     /// A key in a file is wrong. That stands in the error queue, but OpenSSL's store, by which its programs read keys, throws

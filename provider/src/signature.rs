@@ -192,7 +192,7 @@ impl SignatureOperation {
     /// The signature of a whole message.
     ///
     /// # Errors
-    /// As [`Self::finish_signing`]; a handshake for a key that TLS has no scheme for.
+    /// As [`Self::finish_signing`]; a handshake for a key that TLS is offered no scheme for.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Problem> {
         self.refuse_foreign_handshake(message)?;
         self.sign_representative(&self.representative(message)?)
@@ -201,7 +201,7 @@ impl SignatureOperation {
     /// Whether a signature is one of a whole message.
     ///
     /// # Errors
-    /// As [`Self::finish_verifying`]; a handshake for a key that TLS has no scheme for.
+    /// As [`Self::finish_verifying`]; a handshake for a key that TLS is offered no scheme for.
     pub(crate) fn verify(&self, message: &[u8], signature: &[u8]) -> Result<(), Problem> {
         self.refuse_foreign_handshake(message)?;
         self.verify_representative(&self.representative(message)?, signature)
@@ -226,7 +226,8 @@ impl SignatureOperation {
     }
 
     /// libssl lets a provider's key of any type sign under, and verify, whatever provider's scheme the peer names
-    /// (`tls12_check_peer_sigalg`). TLS has no scheme for composite keys: what they sign would pass for `mldsa65`.
+    /// (`tls12_check_peer_sigalg`). TLS has no scheme for composite keys, and none for what `signatures` leaves out: what they
+    /// sign would pass for `mldsa65`.
     fn refuse_foreign_handshake(&self, message: &[u8]) -> Result<(), Problem> {
         // RFC 8446 section 4.4.3: 64 spaces, then the context string.
         const SPACES: usize = 64;
@@ -235,12 +236,14 @@ impl SignatureOperation {
         let is_handshake = message.split_at_checked(SPACES).is_some_and(|(spaces, rest)| {
             spaces.iter().all(|byte| *byte == b' ') && rest.starts_with(CONTEXT)
         });
-        if algorithm.tls_scheme.is_none() && is_handshake {
-            return Err(Problem::argument(format!(
-                "{}: TLS 1.3 has no signature scheme for this type of key, which signs certificates; give the server or \
-                 client a certificate with an ML-DSA or classical key, issued by this one",
-                algorithm.name
-            )));
+        if is_handshake && !self.provider.offers_signature(algorithm) {
+            let why = if algorithm.tls_scheme.is_none() {
+                "TLS 1.3 has no signature scheme for this type of key, which signs certificates; give the server or client a \
+                 certificate with an ML-DSA or classical key, issued by this one"
+            } else {
+                "the option 'signatures' in the provider's section of openssl.cnf does not offer this type of key to TLS"
+            };
+            return Err(Problem::argument(format!("{}: {why}", algorithm.name)));
         }
         Ok(())
     }

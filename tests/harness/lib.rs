@@ -20,6 +20,7 @@ pub mod platform;
 pub mod process;
 pub mod report;
 pub mod rustls_client;
+pub mod rustls_server;
 pub mod shell;
 
 pub use groups::{GROUPS, Group};

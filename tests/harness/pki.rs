@@ -68,6 +68,11 @@ pub const OTHERS: [KeyType; 8] = [
     plain(&["-algorithm", "ML-KEM-1024"]),
 ];
 
+/// Every type of key that a peer's certificate may hold on a libcrypto with the provider, and that signs nothing there.
+pub fn unusable() -> impl Iterator<Item = KeyType> {
+    OTHERS.into_iter().chain(COMPOSITES)
+}
+
 /// A root certificate.
 #[derive(Debug)]
 pub struct Root {

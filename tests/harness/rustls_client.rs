@@ -86,6 +86,17 @@ impl RustlsClient {
         schemes: Option<&[SignatureScheme]>,
         certificate: Option<Arc<dyn ResolvesClientCert>>,
     ) -> Result<RustlsClient> {
+        RustlsClient::with_version(&TLS13, groups, roots, schemes, certificate)
+    }
+
+    /// The same with another version of TLS, or with this one.
+    pub fn with_version(
+        version: &'static SupportedProtocolVersion,
+        groups: &str,
+        roots: &[CertificateDer<'static>],
+        schemes: Option<&[SignatureScheme]>,
+        certificate: Option<Arc<dyn ResolvesClientCert>>,
+    ) -> Result<RustlsClient> {
         let kx_groups = groups.split(':').map(rustls_group).collect::<Result<Vec<_>>>()?;
         let mut provider = CryptoProvider { kx_groups, ..aws_lc_rs::default_provider() };
         if let Some(schemes) = schemes {
@@ -96,7 +107,7 @@ impl RustlsClient {
             store.add(root.clone())?;
         }
         let config = ClientConfig::builder_with_provider(Arc::new(provider))
-            .with_protocol_versions(&[&TLS13])?
+            .with_protocol_versions(&[version])?
             .with_root_certificates(store);
         let config = match certificate {
             Some(certificate) => config.with_client_cert_resolver(certificate),
@@ -129,7 +140,16 @@ impl RustlsClient {
 
     /// The same with another server name.
     pub fn get_as(&self, port: u16, name: &str) -> Result<Exchange> {
-        let request = format!("GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
+        self.request(port, name, "/")
+    }
+
+    /// The same with another path.
+    pub fn get_path(&self, port: u16, path: &str) -> Result<Exchange> {
+        self.request(port, "localhost", path)
+    }
+
+    fn request(&self, port: u16, name: &str, path: &str) -> Result<Exchange> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n");
         let (mut connection, mut socket) = (self.connection(name)?, connect(port)?);
         let mut text = Vec::new();
         let early = send_early(&mut connection, &mut socket, request.as_bytes(), &mut text)?;

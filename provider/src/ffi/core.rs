@@ -335,14 +335,7 @@ impl PartialEq for AnnouncedProvider {
 
 unsafe extern "C" fn provider_appeared(handle: *const CoreHandle, provider: *mut c_void) -> c_int {
     // SAFETY: `watch_providers`' promise.
-    unsafe {
-        told(provider, "provider_appeared", |us| {
-            // The core announces us to ourselves too, once we are active.
-            if !std::ptr::eq(handle, us.core.handle) {
-                us.provider_appeared(announced(us, handle));
-            }
-        })
-    }
+    unsafe { told(provider, "provider_appeared", |us| us.provider_appeared(announced(us, handle))) }
 }
 
 unsafe extern "C" fn provider_vanishes(handle: *const CoreHandle, provider: *mut c_void) -> c_int {
