@@ -95,20 +95,10 @@ impl From<qtls_crypto::Error> for Problem {
                 | Error::PrivateKeyPair { .. }
                 | Error::PrivateKeyRange { .. }
                 | Error::PrivateKeyEncoding { .. }
-                | Error::PrivateKeySeedMismatch { .. }
-                | Error::PublicKeyMismatch { .. }
                 | Error::SeedLength { .. }
                 | Error::Scalar { .. },
                 _,
             ) => Reason::InvalidPrivateKey,
-            (
-                Error::KeyEncoding { .. }
-                | Error::KeyAlgorithmUnknown { .. }
-                | Error::KeyParameters { .. }
-                | Error::KeyVersion { .. }
-                | Error::PrivateKeyChoice { .. },
-                _,
-            ) => Reason::InvalidKeyFile,
             (_, Fault::Peer) => Reason::InvalidPeerKey,
             (_, Fault::Caller) => Reason::InvalidArgument,
             _ => Reason::CryptographyFailed,
