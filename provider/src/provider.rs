@@ -44,6 +44,8 @@ pub(crate) struct Provider {
     offer: OnceLock<Offer>,
     /// The process that made a TLS context and has made no handshake yet.
     sets_up_tls: AtomicU32,
+    /// A TLS context was made in this process, or in the one that it was forked from.
+    serves_tls: AtomicBool,
     told_of_unusable_keys: AtomicBool,
     told_of_withheld_schemes: AtomicBool,
     told_of_bad_key: Mutex<Option<(String, Instant)>>,
@@ -85,6 +87,7 @@ impl Provider {
             surroundings: Mutex::default(),
             offer: OnceLock::new(),
             sets_up_tls: AtomicU32::new(NOBODY),
+            serves_tls: AtomicBool::new(false),
             told_of_unusable_keys: AtomicBool::new(false),
             told_of_withheld_schemes: AtomicBool::new(false),
             told_of_bad_key: Mutex::default(),
@@ -213,7 +216,13 @@ impl Provider {
 
     /// A TLS context is being made: what is read now may be the program's own certificates.
     pub(crate) fn tls_begins(&self) {
+        self.serves_tls.store(true, Ordering::Relaxed);
         self.sets_up_tls.store(std::process::id(), Ordering::Relaxed);
+    }
+
+    /// Whether what this process reads may be its own certificates.
+    fn is_setting_up_tls(&self) -> bool {
+        self.sets_up_tls.load(Ordering::Relaxed) == std::process::id()
     }
 
     /// A key exchange takes place: certificates that are read from now on may be a peer's.
@@ -228,7 +237,7 @@ impl Provider {
         let too_old = self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES;
         if (!too_old && row.tls_scheme.is_some())
             // Not in a worker, which has no certificate to read but its clients'.
-            || self.sets_up_tls.load(Ordering::Relaxed) != std::process::id()
+            || !self.is_setting_up_tls()
             || self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
         {
             return;
@@ -256,7 +265,9 @@ impl Provider {
     pub(crate) fn tell_of_bad_key(&self, is_private: bool, problem: &Problem) {
         /// The store tries a file as one thing after another, and asks us several times.
         const SAME_FILE: Duration = Duration::from_secs(1);
-        if problem.is_ours() || !is_private && self.serves_tls.load(Ordering::Relaxed) {
+        let may_be_a_peers =
+            !is_private && self.serves_tls.load(Ordering::Relaxed) && !self.is_setting_up_tls();
+        if problem.is_ours() || may_be_a_peers {
             return;
         }
         let mut told = self.told_of_bad_key.lock().unwrap_or_else(PoisonError::into_inner);
