@@ -180,12 +180,38 @@ static void encapsulate_and_decapsulate(EVP_PKEY *public, const char *sender, EV
     EVP_PKEY_CTX_free(context);
 }
 
+/* The text of a key by its own provider's encoder. */
+static BIO *text(EVP_PKEY *key, int selection, const char *properties)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    OSSL_ENCODER_CTX *encoder = OSSL_ENCODER_CTX_new_for_pkey(key, selection, "TEXT", NULL, properties);
+    REQUIRE(bio && encoder && OSSL_ENCODER_to_bio(encoder, bio) == 1);
+    OSSL_ENCODER_CTX_free(encoder);
+    return bio;
+}
+
+static void print_alike(EVP_PKEY *one, const char *properties, EVP_PKEY *other, const char *other_properties)
+{
+    const int selections[] = {EVP_PKEY_KEYPAIR, EVP_PKEY_PUBLIC_KEY};
+    for (int i = 0; i < 2; i++) {
+        char *data, *other_data;
+        BIO *bio = text(one, selections[i], properties), *other_bio = text(other, selections[i], other_properties);
+        long size = BIO_get_mem_data(bio, &data), other_size = BIO_get_mem_data(other_bio, &other_data);
+        REQUIRE(size > 1000 && size == other_size && memcmp(data, other_data, size) == 0);
+        BIO_free(bio);
+        BIO_free(other_bio);
+    }
+}
+
 /* A key of `owner` in the hands of `other`, by its parameters and by its files. */
 static void cross(const char *algorithm, const char *owner, const char *other)
 {
     EVP_PKEY *key = generate(algorithm, owner);
     EVP_PKEY *copies[] = {through_parameters(algorithm, key, EVP_PKEY_KEYPAIR, other), through_file(key, 1, other)};
     EVP_PKEY *publics[] = {through_parameters(algorithm, key, EVP_PKEY_PUBLIC_KEY, other), through_file(key, 0, other)};
+    /* 4.0 puts 16 bytes into a line and not 15. */
+    if (OPENSSL_version_major() < 4)
+        print_alike(key, owner, copies[0], other);
     for (int i = 0; i < 2; i++) {
         const char *name = strchr(other, '=') + 1;
         REQUIRE(strcmp(provider_of(copies[i]), name) == 0 && strcmp(provider_of(publics[i]), name) == 0);
