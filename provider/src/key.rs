@@ -102,10 +102,10 @@ impl Key {
             (None, Some(private)) => Some(PrivateKey::from_bytes(algorithm, private)?),
             (None, None) => None,
         };
-        if let (Some(key), Some(_), Some(expanded)) = (&private, parts.seed, parts.private)
-            && !key.to_bytes()?.is_some_and(|derived| equal_in_constant_time(&derived, expanded))
+        if let (Some(key), Some(_), Some(private)) = (&private, parts.seed, parts.private)
+            && !written(key)?.is_some_and(|derived| equal_in_constant_time(&derived, private))
         {
-            return Err(self.mismatch("the seed and the expanded private key"));
+            return Err(self.mismatch("the seed and the private key"));
         }
         match (private, parts.public) {
             (Some(private), Some(public)) if private.public_key() != public => {
@@ -150,9 +150,7 @@ impl Key {
     /// # Errors
     /// The backend failed.
     pub(crate) fn private_bytes(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Problem> {
-        let Some(private) = self.private() else { return Ok(None) };
-        let expanded = private.to_bytes()?;
-        Ok(expanded.or_else(|| private.seed().map(|short| Zeroizing::new(short.to_vec()))))
+        self.private().map_or(Ok(None), written)
     }
 
     /// The private key, where there is one.
@@ -338,6 +336,12 @@ pub(crate) struct KemOperation {
 pub(crate) enum KemRole {
     Encapsulate(KemPublicKey),
     Decapsulate(KemPrivateKey),
+}
+
+/// The expanded private key; of a composite signature the short form.
+fn written(key: &PrivateKey) -> Result<Option<Zeroizing<Vec<u8>>>, Problem> {
+    let expanded = key.to_bytes()?;
+    Ok(expanded.or_else(|| key.seed().map(|short| Zeroizing::new(short.to_vec()))))
 }
 
 fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {

@@ -43,28 +43,33 @@ pub(crate) struct Encoder {
     pub(crate) provider: Arc<Provider>,
     pub(crate) output: Output,
     /// Private keys are encrypted with it.
-    pub(crate) cipher: Option<PbesCipher>,
+    pub(crate) cipher: Cipher,
+}
+
+/// What private keys are encrypted with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Cipher {
+    /// Nothing, unless the structure is an encrypted one.
+    Unset,
+    Known(PbesCipher),
+    /// What OpenSSL called a cipher that is not there.
+    Unknown(String),
 }
 
 impl Encoder {
-    /// Chooses the cipher for private keys by OpenSSL's name for it.
-    ///
-    /// # Errors
-    /// A cipher that is not there.
-    pub(crate) fn choose_cipher(&mut self, name: &str) -> Result<(), Problem> {
-        self.cipher = Some(PbesCipher::by_name(name).ok_or_else(|| {
-            Problem::argument(format!(
-                "the private key was to be encrypted with {name}, but this provider encrypts with AES-128-CBC, AES-192-CBC \
-                 or AES-256-CBC: choose one of them (-aes256)"
-            ))
-        })?);
-        Ok(())
+    /// Chooses the cipher for private keys by OpenSSL's name for it. One that is not there is refused when a private key is to
+    /// be written: libcrypto sets the cipher of every encoder that it has, and each of them would say the same.
+    pub(crate) fn choose_cipher(&mut self, name: &str) {
+        self.cipher = match PbesCipher::by_name(name) {
+            Some(cipher) => Cipher::Known(cipher),
+            None => Cipher::Unknown(name.to_owned()),
+        };
     }
 
     /// The bytes of the file.
     ///
     /// # Errors
-    /// The key lacks the part that is to be written, or has no file format; no passphrase.
+    /// The key lacks the part that is to be written, or has no file format; a cipher that is not there; no passphrase.
     pub(crate) fn encode(
         &self,
         key: &Key,
@@ -78,12 +83,18 @@ impl Encoder {
             }
             Output::File(structure, form) => (structure, form),
         };
-        let (label, der) = match (structure, self.cipher) {
+        let (label, der) = match (structure, &self.cipher) {
             (Structure::Public, _) => ("PUBLIC KEY", Zeroizing::new(key.to_public()?.to_spki_der()?)),
-            (Structure::Private, None) => ("PRIVATE KEY", private_key_info(key)?),
-            (Structure::Private, Some(cipher)) => encrypted(key, cipher, passphrase)?,
-            (Structure::EncryptedPrivate, cipher) => {
-                encrypted(key, cipher.unwrap_or(PbesCipher::Aes256Cbc), passphrase)?
+            (Structure::Private, Cipher::Unset) => ("PRIVATE KEY", private_key_info(key)?),
+            (Structure::EncryptedPrivate, Cipher::Unset) => {
+                encrypted(key, PbesCipher::Aes256Cbc, passphrase)?
+            }
+            (_, Cipher::Known(cipher)) => encrypted(key, *cipher, passphrase)?,
+            (_, Cipher::Unknown(name)) => {
+                return Err(Problem::argument(format!(
+                    "the private key was to be encrypted with {name}, but this provider encrypts with AES-128-CBC, \
+                     AES-192-CBC or AES-256-CBC: choose one of them (-aes256)"
+                )));
             }
         };
         Ok(match form {

@@ -5,7 +5,7 @@ use super::guard::{guard, null};
 use super::params::{Given, described, end};
 use super::{borrow, borrow_mut, lend, reclaim, share_provider};
 use crate::key::Key;
-use crate::key_file::{Encoder, Form, Output, Structure};
+use crate::key_file::{Cipher, Encoder, Form, Output, Structure};
 use crate::problem::Problem;
 use std::ffi::{c_int, c_void};
 use std::ptr::null_mut;
@@ -58,7 +58,7 @@ unsafe extern "C" fn new<const OUTPUT: usize>(context: *mut c_void) -> *mut c_vo
     let Some(provider) = (unsafe { share_provider(context) }) else { return null_mut() };
     let core = provider.clone();
     guard(Some(&core.core), "encoder_newctx", null_mut(), || {
-        Ok(lend(Encoder { provider, output: OUTPUTS[OUTPUT], cipher: None }))
+        Ok(lend(Encoder { provider, output: OUTPUTS[OUTPUT], cipher: Cipher::Unset }))
     })
 }
 
@@ -75,9 +75,9 @@ unsafe extern "C" fn set_params(encoder: *mut c_void, params: *const Param) -> c
     let provider = encoder.provider.clone();
     guard(Some(&provider.core), "encoder_set_ctx_params", 0, || {
         if given.is_void(OSSL_ENCODER_PARAM_CIPHER) {
-            encoder.cipher = None;
+            encoder.cipher = Cipher::Unset;
         } else if let Some(name) = given.text(OSSL_ENCODER_PARAM_CIPHER)? {
-            encoder.choose_cipher(name)?;
+            encoder.choose_cipher(name);
         }
         Ok(1)
     })
