@@ -6,6 +6,7 @@
 //! from the row; no other file knows them. [`KemPublicKey`] and [`KemPrivateKey`] are keys of any row.
 //! [`SIGNATURE_ALGORITHMS`] likewise has ML-DSA (FIPS 204) alone, or joined with ECDSA or Ed25519 as a composite
 //! (`draft-ietf-lamps-pq-composite-sigs-19`); [`SignaturePublicKey`] and [`SignaturePrivateKey`] are its keys.
+//! [`PublicKey`] and [`PrivateKey`] are those of both tables; they read and write key files.
 //!
 //! The primitives come from a [`Backend`]:
 //!
@@ -58,6 +59,21 @@
 //! hash.update(b"mess")?;
 //! hash.update(b"age")?;
 //! public.verify_representative(&hash.finish()?, &signature)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # One key file
+//! ```
+//! use qtls_crypto::{KeyAlgorithm, PrivateKey, PrivateKeyForm, pkcs8_algorithm, to_pem};
+//! # fn main() -> Result<(), qtls_crypto::Error> {
+//! let algorithm = KeyAlgorithm::by_name("ML-DSA-65").expect("a row of one of the tables");
+//! let private: PrivateKey = PrivateKey::generate(algorithm)?;
+//! let der = private.to_pkcs8_der(PrivateKeyForm::Preferred)?;
+//! assert!(to_pem("PRIVATE KEY", &der).starts_with("-----BEGIN PRIVATE KEY-----\n"));
+//!
+//! assert_eq!(pkcs8_algorithm(&der), Some(algorithm));
+//! assert_eq!(<PrivateKey>::from_pkcs8_der(&der)?.public_key(), private.public_key());
 //! # Ok(())
 //! # }
 //! ```

@@ -130,13 +130,19 @@ impl Decoder {
         if said != Some(self.algorithm) {
             return Ok(None);
         }
-        let key = if self.private {
-            Key::of_private(self.provider.clone(), PrivateKey::from_pkcs8_der(der)?)?
-        } else {
-            Key::of_public(self.provider.clone(), PublicKey::from_spki_der(der)?)?
-        };
+        let key = self.decode_own(der).inspect_err(|problem| {
+            self.provider.tell_of_bad_key(self.private, problem);
+        })?;
         self.provider.key_was_read(self.algorithm);
         Ok(Some(key))
+    }
+
+    fn decode_own(&self, der: &[u8]) -> Result<Key, Problem> {
+        if self.private {
+            Key::of_private(self.provider.clone(), PrivateKey::from_pkcs8_der(der)?)
+        } else {
+            Key::of_public(self.provider.clone(), PublicKey::from_spki_der(der)?)
+        }
     }
 }
 

@@ -79,6 +79,16 @@ impl From<qtls_crypto::Error> for Problem {
             (Error::KnownAnswerMismatch { .. }, _) => Reason::SelfTestFailed,
             (Error::SignatureInvalid { .. }, _) => Reason::InvalidSignature,
             (
+                Error::KeyEncoding { .. }
+                | Error::KeyAlgorithmUnknown { .. }
+                | Error::KeyParameters { .. }
+                | Error::KeyVersion { .. }
+                | Error::PrivateKeyChoice { .. }
+                | Error::PrivateKeySeedMismatch { .. }
+                | Error::PublicKeyMismatch { .. },
+                _,
+            ) => Reason::InvalidKeyFile,
+            (
                 Error::PrivateKeyLength { .. }
                 | Error::PrivateKeyModulus { .. }
                 | Error::PrivateKeyHash { .. }

@@ -11,6 +11,7 @@ use qtls_crypto::{
 };
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 /// The property that every algorithm of ours carries, whatever the section in `openssl.cnf` is called.
 pub(crate) const PROPERTY: &str = "provider=qtls";
@@ -43,8 +44,11 @@ pub(crate) struct Provider {
     offer: OnceLock<Offer>,
     /// The process that made a TLS context and has made no handshake yet.
     sets_up_tls: AtomicU32,
+    /// A TLS context was made in this process, or in the one that it was forked from.
+    serves_tls: AtomicBool,
     told_of_unusable_keys: AtomicBool,
     told_of_withheld_schemes: AtomicBool,
+    told_of_bad_key: Mutex<Option<(String, Instant)>>,
 }
 
 /// What the core tells us of the library context around us.
@@ -83,8 +87,10 @@ impl Provider {
             surroundings: Mutex::default(),
             offer: OnceLock::new(),
             sets_up_tls: AtomicU32::new(NOBODY),
+            serves_tls: AtomicBool::new(false),
             told_of_unusable_keys: AtomicBool::new(false),
             told_of_withheld_schemes: AtomicBool::new(false),
+            told_of_bad_key: Mutex::default(),
         };
         if refusal.is_none() && provider.options.self_test == SelfTest::OnLoad {
             refusal = provider.run_self_tests().err();
@@ -210,7 +216,13 @@ impl Provider {
 
     /// A TLS context is being made: what is read now may be the program's own certificates.
     pub(crate) fn tls_begins(&self) {
+        self.serves_tls.store(true, Ordering::Relaxed);
         self.sets_up_tls.store(std::process::id(), Ordering::Relaxed);
+    }
+
+    /// Whether what this process reads may be its own certificates.
+    fn is_setting_up_tls(&self) -> bool {
+        self.sets_up_tls.load(Ordering::Relaxed) == std::process::id()
     }
 
     /// A key exchange takes place: certificates that are read from now on may be a peer's.
@@ -225,7 +237,7 @@ impl Provider {
         let too_old = self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES;
         if (!too_old && row.tls_scheme.is_some())
             // Not in a worker, which has no certificate to read but its clients'.
-            || self.sets_up_tls.load(Ordering::Relaxed) != std::process::id()
+            || !self.is_setting_up_tls()
             || self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
         {
             return;
@@ -246,6 +258,23 @@ impl Provider {
                 self.core.openssl_version()
             ),
         );
+    }
+
+    /// A key in a file is wrong. That stands in the error queue, but OpenSSL's store, by which its programs read keys, throws
+    /// it away and says "unsupported". A public key may be a peer's where there is TLS: peers do not write into our log.
+    pub(crate) fn tell_of_bad_key(&self, is_private: bool, problem: &Problem) {
+        /// The store tries a file as one thing after another, and asks us several times.
+        const SAME_FILE: Duration = Duration::from_secs(1);
+        let may_be_a_peers =
+            !is_private && self.serves_tls.load(Ordering::Relaxed) && !self.is_setting_up_tls();
+        if problem.is_ours() || may_be_a_peers {
+            return;
+        }
+        let mut told = self.told_of_bad_key.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.as_ref().is_none_or(|(text, when)| *text != problem.text || when.elapsed() > SAME_FILE) {
+            self.log(Level::Error, &problem.text);
+            *told = Some((problem.text.to_string(), Instant::now()));
+        }
     }
 
     /// Signature schemes are kept back because of a defect of libssl.

@@ -21,10 +21,12 @@ pub mod process;
 pub mod report;
 pub mod rustls_client;
 pub mod rustls_server;
+pub mod shell;
 
 pub use groups::{GROUPS, Group};
 pub use openssl_conf::{Native, OpensslConf};
 pub use platform::{Platform, WorkDir};
+pub use shell::OpensslShell;
 
 /// How much of the product to try: `QTLS_TESTS=ci` (the default) or `full`.
 pub fn full() -> bool {

@@ -142,7 +142,46 @@ impl Platform {
         Ok(command)
     }
 
-    /// The same with /proc mounted in the platform's root, which valgrind needs; nobody else sees that mount.
+    /// A shell in `directory`, a path as the platform's programs see it, that finds the platform's `openssl` and ends
+    /// with the first command that fails.
+    pub fn shell(&self, directory: &str, script: &str) -> Result<Command> {
+        let mut command = match self.home {
+            Home::Root(_) => self.command("/bin/sh")?,
+            Home::Prefix(..) => {
+                let mut command = Command::new("setpriv");
+                command.args(["--pdeathsig", "KILL", "/bin/sh"]);
+                clean(&mut command);
+                let programs = self.home()?.join(self.openssl);
+                let programs = programs.parent().context("a program lies in a folder")?;
+                command.env("PATH", format!("{}:{PATH}", programs.display()));
+                command
+            }
+        };
+        command.args(["-ec", "cd \"$0\"; eval \"$1\"", directory, script]);
+        Ok(command)
+    }
+
+    /// A shell as above in a root where `files` lie in /usr/local/lib/qtls, as docs/install.md puts them there; nobody
+    /// else sees that.
+    pub fn shell_with_installed(&self, files: &Path, directory: &str, script: &str) -> Result<Command> {
+        ensure!(self.is_chroot(), "{} has no root of its own", self.name);
+        let mut command = Command::new("setpriv");
+        command
+            .args(["--pdeathsig", "KILL", "unshare", "--mount", "sh", "-ec"])
+            .arg(
+                "root=$1 files=$2; shift 2; mount -t tmpfs none \"$root/usr/local/lib\"; mkdir \"$root/usr/local/lib/qtls\"; \
+                 mount --bind \"$files\" \"$root/usr/local/lib/qtls\"; exec chroot \"$root\" \"$@\"",
+            )
+            .arg("sh")
+            .arg(self.home()?)
+            .arg(files)
+            .args(["/bin/sh", "-ec", "cd \"$0\"; eval \"$1\"", directory, script]);
+        clean(&mut command);
+        Ok(command)
+    }
+
+    /// A program as [`Self::command`] starts it, with /proc mounted in the root, which valgrind needs; nobody else sees
+    /// that mount.
     pub fn command_with_proc(&self, program: &str) -> Result<Command> {
         ensure!(self.is_chroot(), "{} has no root of its own", self.name);
         let mut command = Command::new("setpriv");
@@ -188,9 +227,11 @@ impl Platform {
     }
 }
 
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The environment of a service, whatever the tests run in.
 fn clean(command: &mut Command) {
-    command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin").env("LC_ALL", "C").current_dir("/");
+    command.env_clear().env("PATH", PATH).env("LC_ALL", "C").current_dir("/");
 }
 
 /// Runs a script of `tests/setup/` and returns the path that it prints.

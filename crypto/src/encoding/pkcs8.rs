@@ -2,7 +2,7 @@
 //!
 //! In its `privateKey`, ML-DSA (RFC 9881 section 6) and ML-KEM (RFC 9935 section 6) have a CHOICE of three, told apart by
 //! their tags: a length says nothing, because a seed and what stands around it can be as long as something else. A
-//! composite's private key stands there as it is (the draft's section 5.2).
+//! composite's private key stands there as it is (the draft's section 5.3).
 
 use super::{
     Fields, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, SET, algorithm_ahead, algorithm_identifier,

@@ -221,7 +221,7 @@ fn a_hybrid_kem_has_no_key_files_and_the_error_says_why() {
 
 #[test]
 fn an_algorithm_identifier_is_the_object_identifier_alone() {
-    // RFC 9881 section 2 and the composite draft's section 7: 2.16.840.1.101.3.4.3.18, 1.3.6.1.5.5.7.6.45.
+    // RFC 9881 section 2 and the composite draft's section 6: 2.16.840.1.101.3.4.3.18, 1.3.6.1.5.5.7.6.45.
     let ml_dsa_65 = [0x30, 0x0B, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x03, 0x12];
     assert_eq!(algorithm_identifier_der(named("ML-DSA-65")).unwrap(), ml_dsa_65);
     let composite = [0x30, 0x0A, 0x06, 0x08, 0x2B, 0x06, 0x01, 0x05, 0x05, 0x07, 0x06, 0x2D];

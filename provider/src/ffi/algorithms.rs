@@ -50,10 +50,11 @@ impl AlgorithmArrays {
                     arrays.signature.push(entry(&NAMES.property, &signature::TABLE));
                 }
             }
+            // Those of hybrids say why there is no file: without them OpenSSL would ask whether a provider is missing.
+            for (property, (_, table)) in NAMES.encoder_properties.iter().zip(&encoder::TABLES) {
+                arrays.encoder.push(entry(property, table));
+            }
             if algorithm.oid().is_some() {
-                for (property, (_, table)) in NAMES.encoder_properties.iter().zip(&encoder::TABLES) {
-                    arrays.encoder.push(entry(property, table));
-                }
                 for (property, tables) in
                     NAMES.decoder_properties.iter().zip([&decoder::PUBLIC, &decoder::PRIVATE])
                 {

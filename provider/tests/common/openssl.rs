@@ -100,6 +100,24 @@ fn some<T>(pointer: *mut T) -> Result<*mut T, Errors> {
     if pointer.is_null() { Err(Errors::take()) } else { Ok(pointer) }
 }
 
+/// The label and the content of the first PEM block.
+pub(crate) fn from_pem(pem: &[u8]) -> (String, Vec<u8>) {
+    let (mut name, mut header, mut data, mut size) = (null_mut(), null_mut(), null_mut(), 0);
+    // SAFETY: a BIO over a live buffer, freed here; places for what libcrypto allocates and we free.
+    unsafe {
+        let bio = memory(pem);
+        let answer = PEM_read_bio(bio, &mut name, &mut header, &mut data, &mut size);
+        sys::BIO_free_all(bio);
+        answered(answer).expect("a PEM block");
+        let content = std::slice::from_raw_parts(data, usize::try_from(size).unwrap()).to_vec();
+        let label = owned(name);
+        for place in [name.cast(), header.cast(), data.cast::<c_void>()] {
+            sys::CRYPTO_free(place, c"".as_ptr(), 0);
+        }
+        (label, content)
+    }
+}
+
 /// A library context of its own, as separate from others as a process is.
 pub(crate) struct Context {
     raw: *mut sys::OSSL_LIB_CTX,
@@ -330,8 +348,8 @@ impl Context {
         Ok(Key { raw: some(key)?, context: self })
     }
 
-    /// Reads a certificate in PEM and verifies it with its own key.
-    pub(crate) fn verify_self_signed(&self, pem: &[u8]) -> Result<Key<'_>, Errors> {
+    /// The key of a certificate in PEM, whose signature is verified with the key of its issuer.
+    pub(crate) fn certified(&self, pem: &[u8], issuer: &Key<'_>) -> Result<Key<'_>, Errors> {
         // SAFETY: a BIO over a live buffer and a certificate, both freed here; the key is a share of its own.
         unsafe {
             let bio = memory(pem);
@@ -341,7 +359,7 @@ impl Context {
             some(read)?;
             let key = some(sys::X509_get_pubkey(certificate)).map(|raw| Key { raw, context: self });
             let verified = key.and_then(|key| {
-                answered(sys::X509_verify(certificate, key.raw))?;
+                answered(sys::X509_verify(certificate, issuer.raw))?;
                 Ok(key)
             });
             sys::X509_free(certificate);
@@ -1203,6 +1221,13 @@ unsafe extern "C" {
     fn OSSL_ENCODER_CTX_set_passphrase(encoder: *mut c_void, passphrase: *const u8, size: usize) -> c_int;
     fn OSSL_ENCODER_to_data(encoder: *mut c_void, data: *mut *mut u8, size: *mut usize) -> c_int;
     fn OSSL_ENCODER_CTX_free(encoder: *mut c_void);
+    fn PEM_read_bio(
+        bio: *mut sys::BIO,
+        name: *mut *mut c_char,
+        header: *mut *mut c_char,
+        data: *mut *mut u8,
+        size: *mut c_long,
+    ) -> c_int;
     fn PEM_read_bio_PrivateKey_ex(
         bio: *mut sys::BIO,
         key: *mut *mut sys::EVP_PKEY,
