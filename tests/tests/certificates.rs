@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qtls_tests::{
     Native, OpensslConf, Platform, WorkDir,
     nginx::{ANSWER, Nginx, Server, Setup},
     openssl::{ClientRun, OpensslClient, OpensslServer},
     pki::{COMPOSITE, ECDSA, KeyType, Leaf, ML_DSA, ML_DSA_65, RSA, pki, strangers},
     platform::{DEBIAN_12, DEBIAN_13, DEBIAN_SID, NGINX_ON_3_4_1, OPENSSL_3_0_2, OPENSSL_3_4_1, OPENSSL_4_0},
+    process::wait_for,
     report::Report,
-    rustls_client::{RustlsClient, presents},
+    rustls_client::{Exchange, RustlsClient, presents},
 };
-use rustls::SignatureScheme;
+use rustls::{
+    HandshakeKind, SignatureAlgorithm, SignatureScheme,
+    sign::{CertifiedKey, Signer, SigningKey, SingleCertAndKey},
+};
 
 const HYBRID: &str = "X25519MLKEM768";
 const GROUPS: &str = "X25519MLKEM768:X25519";
@@ -295,8 +299,8 @@ fn s_server_of_3_0_2(root: KeyType, leaf: &Leaf) -> Result<()> {
 
 // ---- several certificates on one name ----
 
-/// OpenSSL 3.5 and newer know the names of the schemes, 3.4 those of the keys; a question mark passes over the other.
-const SCHEMES: &str = "?mldsa65:?ML-DSA-65:?mldsa87:?ML-DSA-87:?mldsa44:?ML-DSA-44:\
+/// By the names of the keys: those of the schemes, `mldsa65`, are known from 3.5 on.
+const SCHEMES: &str = "ML-DSA-65:ML-DSA-87:ML-DSA-44:\
                        ECDSA+SHA256:ECDSA+SHA384:RSA-PSS+SHA256:RSA-PSS+SHA384:RSA-PSS+SHA512:RSA+SHA256";
 
 /// Clients by what they offer, and what a server with three certificates is to choose.
@@ -321,6 +325,13 @@ fn with_three_certificates_on_one_name_each_client_gets_the_best_that_it_knows()
             report.check(&format!("{} {native:?}, {what}", platform.name), outcome);
         }
     }
+    let by_scheme = "ssl_conf_command SignatureAlgorithms mldsa65:ECDSA+SHA256;";
+    let outcome = three_certificates(&NGINX_ON_3_4_1, OpensslConf::new(), by_scheme, &BY_SERVERS_ORDER);
+    let told = match outcome {
+        Err(error) if format!("{error:#}").contains("bad value:cmd=SignatureAlgorithms") => Ok(()),
+        outcome => Err(anyhow::anyhow!("{outcome:?}")),
+    };
+    report.check("nginx on OpenSSL 3.4.1 does not know the names of schemes", told);
     report.finish();
 }
 
@@ -373,14 +384,14 @@ fn chooses(port: u16, schemes: &[SignatureScheme], key: KeyType) -> Result<()> {
     let exchange = RustlsClient::with_certificates(HYBRID, &ders, Some(schemes), None)?.get(port)?;
     let leaf = pki().leaf(key, key)?;
     ensure!(exchange.chain.first() == Some(leaf.der()), "rustls with {schemes:?} did not get {}", key.name);
-    for (client, ml_dsa) in [
-        (OpensslClient::native(&DEBIAN_13)?, "mldsa65"),
-        (OpensslClient::with_provider(&OPENSSL_3_4_1, &OpensslConf::new())?, "ML-DSA-65"),
+    for client in [
+        OpensslClient::native(&DEBIAN_13)?,
+        OpensslClient::with_provider(&OPENSSL_3_4_1, &OpensslConf::new())?,
     ] {
         let names: Vec<&str> = schemes
             .iter()
             .map(|scheme| match *scheme {
-                MLDSA65 => ml_dsa,
+                MLDSA65 => "ML-DSA-65",
                 EC => "ECDSA+SHA256",
                 _ => "RSA-PSS+SHA256",
             })
@@ -422,4 +433,437 @@ fn s_server_of_openssl_4_0_chooses_between_two_certificates() {
         report.check(&format!("{native:?}"), outcome);
     }
     report.finish();
+}
+
+// ---- client certificates ----
+
+/// What a client may present, by root, key, and whether an intermediate stands between.
+fn client_certificates() -> Result<Vec<(String, KeyType, Arc<Leaf>)>> {
+    let mut leaves = Vec::new();
+    for root in [ML_DSA_65, COMPOSITE] {
+        for key in [ECDSA, ML_DSA[0].0, ML_DSA[1].0, ML_DSA[2].0] {
+            let name = format!("{} under {}", key.name, root.name);
+            leaves.push((name.clone(), root, pki().leaf(root, key)?));
+            leaves.push((format!("{name}, intermediate"), root, pki().leaf_of_intermediate(root, key)?));
+        }
+    }
+    Ok(leaves)
+}
+
+#[test]
+fn nginx_verifies_client_chains_of_ml_dsa_and_under_a_composite_authority_and_refuses_others() {
+    let mut report = Report::new();
+    for (platform, native) in modern_nginx() {
+        let what = format!("{} {native:?}", platform.name);
+        let outcome =
+            mtls(OpensslConf::new().native(native), "").and_then(|setup| Nginx::start(platform, &setup));
+        let nginx = outcome.unwrap_or_else(|error| panic!("{what}: {error:#}"));
+        for (name, root, leaf) in client_certificates().unwrap_or_else(|error| panic!("{error:#}")) {
+            report.check(&format!("{what}: {name}"), client_is_verified(nginx.port(0), root, &leaf));
+        }
+        for (name, root) in [("ML-DSA", ML_DSA_65), ("composite", COMPOSITE)] {
+            // The same names and types of keys as the trusted authority.
+            let outcome =
+                strangers().leaf(root, ML_DSA_65).and_then(|leaf| client_is_refused(nginx.port(0), &leaf));
+            report.check(&format!("{what}: an unknown {name} authority"), outcome);
+        }
+        let outcome = pki().leaf(ECDSA, ML_DSA_65).and_then(|leaf| client_is_refused(nginx.port(0), &leaf));
+        report.check(&format!("{what}: an authority that is not in the list"), outcome);
+        report.check(&format!("{what}: no certificate"), no_certificate_is_refused(nginx.port(0)));
+        report.check(&format!("{what}: a signature by another key"), another_key(nginx.port(0)));
+        report.check(&format!("{what} ends well"), nginx.quit());
+    }
+    report.finish();
+}
+
+/// A server with an ECDSA certificate that asks for one under the ML-DSA or the composite root.
+fn mtls(conf: OpensslConf, lines: &str) -> Result<Setup> {
+    let server = Server::groups(GROUPS)
+        .lines(&certificates(&["own"]))
+        .lines("ssl_client_certificate roots.pem; ssl_verify_depth 3; ssl_verify_client on;")
+        .lines(lines)
+        .lines(&answers());
+    let setup = Setup::new(conf, vec![server]).file("roots.pem", &pki().roots(&[ML_DSA_65, COMPOSITE])?);
+    Ok(with_leaf(setup, "own", &*pki().leaf(ECDSA, ECDSA)?))
+}
+
+fn rustls_with(leaf: &Leaf) -> Result<RustlsClient> {
+    let own = presents(&leaf.chain_der, leaf.key_der()?)?;
+    RustlsClient::with_certificates(HYBRID, &[pki().root(ECDSA)?.der.clone()], None, Some(own))
+}
+
+fn client_is_verified(port: u16, root: KeyType, leaf: &Leaf) -> Result<()> {
+    let text = rustls_with(leaf)?.get(port)?.text;
+    ensure!(text.contains("verify=SUCCESS subject=CN=localhost"), "rustls: {text}");
+    let mut clients = vec![OpensslClient::with_provider(&OPENSSL_3_4_1, &OpensslConf::new())?];
+    if root == COMPOSITE {
+        clients.push(OpensslClient::with_provider(&DEBIAN_13, &OpensslConf::new())?);
+    } else {
+        clients.push(OpensslClient::native(&DEBIAN_13)?);
+        clients.push(OpensslClient::native(&OPENSSL_4_0)?);
+    }
+    for client in clients {
+        let run = s_client(&client, port, HYBRID, &pki().root(ECDSA)?.pem, Some(leaf), &[])?;
+        ensure!(run.text.contains("verify=SUCCESS "), "{}: {}", client.name(), run.text);
+    }
+    Ok(())
+}
+
+fn client_is_refused(port: u16, leaf: &Leaf) -> Result<()> {
+    let text = rustls_with(leaf)?.get(port)?.text;
+    ensure!(text.contains("400 The SSL certificate error"), "it got in: {text}");
+    Ok(())
+}
+
+fn no_certificate_is_refused(port: u16) -> Result<()> {
+    let roots = [pki().root(ECDSA)?.der.clone()];
+    let text = RustlsClient::with_certificates(HYBRID, &roots, None, None)?.get(port)?.text;
+    ensure!(text.contains("400 No required SSL certificate was sent"), "it got in: {text}");
+    Ok(())
+}
+
+/// A chain that is right, and a key of its type that is not its own.
+fn another_key(port: u16) -> Result<()> {
+    let (right, other) = (pki().leaf(ML_DSA_65, ML_DSA_65)?, strangers().leaf(ML_DSA_65, ML_DSA_65)?);
+    let own = presents(&right.chain_der, other.key_der()?)?;
+    let roots = [pki().root(ECDSA)?.der.clone()];
+    is_alerted(RustlsClient::with_certificates(HYBRID, &roots, None, Some(own))?.get(port))
+}
+
+fn is_alerted(outcome: Result<Exchange>) -> Result<()> {
+    match outcome {
+        Ok(exchange) => bail!("it got in: {}", exchange.text),
+        Err(error) => {
+            let text = format!("{error:#}");
+            ensure!(text.contains("received fatal alert"), "no alert: {text}");
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn nginx_presents_an_ml_dsa_certificate_to_its_upstream() {
+    let mut report = Report::new();
+    for (platform, native) in modern_nginx() {
+        for (key, scheme, _) in ML_DSA {
+            let outcome = upstream(platform, OpensslConf::new().native(native), key);
+            report.check(&format!("{} {native:?} {scheme}", platform.name), outcome);
+        }
+    }
+    report.finish();
+}
+
+fn upstream(platform: &Platform, conf: OpensslConf, key: KeyType) -> Result<()> {
+    let behind = Nginx::start(platform, &mtls(conf.clone(), "")?)?;
+    let proxy = |lines: &str| {
+        Server::groups(GROUPS).lines(&certificates(&["own"])).lines(&format!(
+            "location / {{ proxy_pass https://127.0.0.1:{}; proxy_ssl_session_reuse off; proxy_ssl_protocols TLSv1.3; \
+             proxy_ssl_verify on; proxy_ssl_name localhost; proxy_ssl_trusted_certificate upstream.pem; {lines} }}",
+            behind.port(0)
+        ))
+    };
+    let with = "proxy_ssl_certificate client.pem; proxy_ssl_certificate_key client.key;";
+    let setup = Setup::new(conf, vec![proxy(with), proxy("")]).file("upstream.pem", &pki().root(ECDSA)?.pem);
+    let setup = with_leaf(setup, "own", &*pki().leaf(ECDSA, ECDSA)?);
+    let setup = with_leaf(setup, "client", &*pki().leaf_of_intermediate(ML_DSA_65, key)?);
+    let front = Nginx::start(platform, &setup)?;
+    let client = RustlsClient::with_certificates(HYBRID, &[pki().root(ECDSA)?.der.clone()], None, None)?;
+    let outcome = (|| {
+        let text = client.get(front.port(0))?.text;
+        ensure!(text.contains("verify=SUCCESS subject=CN=localhost"), "{text}");
+        let text = client.get(front.port(1))?.text;
+        ensure!(text.contains("No required SSL certificate was sent"), "without one: {text}");
+        Ok(())
+    })();
+    then_quit(front, outcome)?;
+    behind.quit()
+}
+
+// ---- what a session holds ----
+
+/// nginx keeps no session in its cache that is longer than a buffer of ngx_event_openssl.c, 4,096 bytes before 1.29.2 and
+/// 8,192 since, and says nothing; a session holds the client's certificate.
+#[test]
+fn a_session_with_an_ml_dsa_client_certificate_is_too_long_for_the_cache_of_nginx_before_1_29_2() {
+    let (ml_dsa, none) = (|key| Some((ML_DSA_65, key)), None);
+    // Whether a session is resumed: by the cache of an old nginx, of a new one, and by stateless tickets.
+    let cases = [
+        ("no certificate", none, [true, true, true]),
+        ("ECDSA under ML-DSA-65", ml_dsa(ECDSA), [true, true, true]),
+        ("ML-DSA-44 under ML-DSA-65", ml_dsa(ML_DSA[0].0), [false, true, true]),
+        ("ML-DSA-65 under ML-DSA-65", ml_dsa(ML_DSA[1].0), [false, true, true]),
+        ("ML-DSA-87 under ML-DSA-65", ml_dsa(ML_DSA[2].0), [false, true, true]),
+        ("ML-DSA-87 under ML-DSA-87", Some((ML_DSA[2].0, ML_DSA[2].0)), [false, true, true]),
+        ("ML-DSA-65 under ECDSA", Some((ECDSA, ML_DSA_65)), [true, true, true]),
+    ];
+    let mut report = Report::new();
+    for platform in [&NGINX_ON_3_4_1, &DEBIAN_13, &DEBIAN_SID] {
+        let nginx = sessions(platform).unwrap_or_else(|error| panic!("{}: {error:#}", platform.name));
+        let has_large_buffer = platform.nginx().is_ok_and(|(_, version)| version >= (1, 30));
+        for (name, certificate, [old, new, ticket]) in cases {
+            let cached = if has_large_buffer { new } else { old };
+            for (server, how, expected) in [(0, "cache", cached), (1, "ticket", ticket)] {
+                let outcome = resumes(nginx.port(server), certificate, expected);
+                report.check(&format!("{}, {name}, {how}", platform.name), outcome);
+            }
+        }
+        let told = nginx.error_log().map(|log| log.to_lowercase().contains("too large"));
+        report.check(
+            &format!("{}: the log says nothing of it", platform.name),
+            told.and_then(|told| {
+                ensure!(!told, "it does");
+                Ok(())
+            }),
+        );
+        report.check(&format!("{} ends well", platform.name), nginx.quit());
+    }
+    report.finish();
+}
+
+/// A server that keeps sessions, and one that gives them to its clients.
+fn sessions(platform: &Platform) -> Result<Nginx> {
+    let with = |lines: &str| {
+        Server::groups(GROUPS)
+            .lines(&certificates(&["own"]))
+            .lines("ssl_client_certificate roots.pem; ssl_verify_client optional;")
+            .lines(lines)
+            .lines(&answers())
+    };
+    let setup = Setup::new(
+        OpensslConf::new(),
+        vec![
+            with("ssl_session_tickets off; ssl_session_cache shared:kept:1m;"),
+            with("ssl_session_tickets on; ssl_session_cache off;"),
+        ],
+    );
+    let setup = setup.file("roots.pem", &pki().roots(&[ML_DSA_65, ML_DSA[2].0, ECDSA])?);
+    Nginx::start(platform, &with_leaf(setup, "own", &*pki().leaf(ECDSA, ECDSA)?))
+}
+
+fn resumes(port: u16, certificate: Option<(KeyType, KeyType)>, expected: bool) -> Result<()> {
+    let (client, verdict) = match certificate {
+        Some((root, key)) => (rustls_with(&*pki().leaf(root, key)?)?, "SUCCESS"),
+        None => {
+            let roots = [pki().root(ECDSA)?.der.clone()];
+            (RustlsClient::with_certificates(HYBRID, &roots, None, None)?, "NONE")
+        }
+    };
+    for round in 0..3 {
+        let exchange = client.get(port)?;
+        let kind = if round > 0 && expected { HandshakeKind::Resumed } else { HandshakeKind::Full };
+        ensure!(exchange.kind == kind, "connection {round} is {:?}, not {kind:?}", exchange.kind);
+        ensure!(
+            exchange.text.contains(&format!("verify={verdict} ")),
+            "connection {round}: {}",
+            exchange.text
+        );
+    }
+    Ok(())
+}
+
+// ---- what TLS cannot use ----
+
+#[test]
+fn on_openssl_3_0_nginx_refuses_an_ml_dsa_or_composite_certificate_and_the_provider_says_what_to_do_instead()
+{
+    let mut report = Report::new();
+    for key in [ML_DSA_65, COMPOSITE] {
+        let outcome = pki().leaf(ML_DSA_65, key).and_then(|leaf| {
+            refused_at_start(
+                &DEBIAN_12,
+                Native::Yield,
+                &leaf,
+                &[key.name, "OpenSSL 3.0", "ECDSA or RSA certificate"],
+            )
+        });
+        report.check(key.name, outcome);
+    }
+    report.finish();
+}
+
+#[test]
+fn from_openssl_3_5_on_nginx_refuses_a_composite_certificate_and_the_provider_says_what_to_do_instead() {
+    let mut report = Report::new();
+    for platform in [&DEBIAN_13, &DEBIAN_SID] {
+        for native in [Native::Yield, Native::Prefer] {
+            let outcome = pki().leaf(COMPOSITE, COMPOSITE).and_then(|leaf| {
+                refused_at_start(
+                    platform,
+                    native,
+                    &leaf,
+                    &[COMPOSITE.name, "ML-DSA, ECDSA or RSA certificate"],
+                )
+            });
+            report.check(&format!("{} {native:?}", platform.name), outcome);
+        }
+    }
+    report.finish();
+}
+
+/// `nginx -t` fails with libssl's message and the provider's.
+fn refused_at_start(platform: &Platform, native: Native, leaf: &Leaf, says: &[&str]) -> Result<()> {
+    let directory = WorkDir::new(platform)?;
+    let openssl_conf = directory.write_openssl_conf("openssl.cnf", &OpensslConf::new().native(native))?;
+    let (chain, key) = (directory.write("leaf.pem", &leaf.chain)?, directory.write("leaf.key", &leaf.key)?);
+    let text = format!(
+        "error_log {log};\npid {pid};\nevents {{}}\nhttp {{ server {{ listen 127.0.0.1:1 ssl; ssl_certificate {chain}; \
+         ssl_certificate_key {key}; }} }}\n",
+        log = directory.inside("error.log"),
+        pid = directory.inside("nginx.pid"),
+    );
+    let (passed, message) = Nginx::check(platform, &directory, &openssl_conf, &text)?;
+    ensure!(!passed, "nginx -t passes:\n{message}");
+    for part in ["unknown certificate type", "qtls["].iter().chain(says) {
+        ensure!(message.contains(part), "the message lacks '{part}':\n{message}");
+    }
+    ensure!(message.matches("qtls[").count() == 1, "it is said more than once:\n{message}");
+    Ok(())
+}
+
+/// What is right is not spoken of.
+#[test]
+fn nginx_starts_in_silence_with_certificates_that_tls_can_use() {
+    let mut report = Report::new();
+    for (platform, native) in [(&DEBIAN_12, Native::Yield)].into_iter().chain(modern_nginx()) {
+        let keys: &[KeyType] = if platform.version < (3, 2) { &[ECDSA] } else { &[ECDSA, ML_DSA_65] };
+        for key in keys {
+            let outcome = (|| {
+                let server = Server::groups(GROUPS).lines(&certificates(&["own"])).lines(&answers());
+                let setup = Setup::new(OpensslConf::new().native(native), vec![server]);
+                let nginx = Nginx::start(platform, &with_leaf(setup, "own", &*pki().leaf(*key, *key)?))?;
+                let roots = [pki().root(*key)?.der.clone()];
+                RustlsClient::with_certificates(HYBRID, &roots, None, None)?.get(nginx.port(0))?;
+                let said = nginx.output();
+                ensure!(!said.contains("qtls["), "{said}");
+                nginx.quit()
+            })();
+            report.check(&format!("{} {native:?} {}", platform.name, key.name), outcome);
+        }
+    }
+    report.finish();
+}
+
+/// 3.4.1 finds the guard row of such a key and takes it for one of a scheme. It sends that at security level 0 alone.
+#[test]
+fn on_openssl_3_4_1_a_composite_certificate_is_spoken_of_at_the_start_and_signs_no_handshake() {
+    let level_0 = "ssl_ciphers DEFAULT:@SECLEVEL=0;";
+    let private_use: Vec<SignatureScheme> = (0xfe00..0xfe20).map(SignatureScheme::from).collect();
+    let mut report = Report::new();
+    for (what, lines, schemes, says) in [
+        ("an ordinary client", "", &[EC, PSS, MLDSA65][..], "no suitable signature algorithm"),
+        ("one that names the guard row", "", &private_use, "no shared signature algorithms"),
+        (
+            "the same at level 0",
+            level_0,
+            &private_use,
+            "TLS 1.3 has no signature scheme for this type of key",
+        ),
+    ] {
+        report.check(what, composite_on_3_4_1(lines, schemes, says));
+    }
+    report.finish();
+}
+
+fn composite_on_3_4_1(lines: &str, schemes: &[SignatureScheme], says: &str) -> Result<()> {
+    let server = Server::groups(GROUPS).lines(&certificates(&["own"])).lines(lines).lines(&answers());
+    let setup = Setup::new(OpensslConf::new(), vec![server]);
+    let nginx = Nginx::start(&NGINX_ON_3_4_1, &with_leaf(setup, "own", &*pki().leaf(COMPOSITE, COMPOSITE)?))?;
+    let said = nginx.output();
+    ensure!(said.contains(COMPOSITE.name) && said.contains("may have issued"), "at its start: {said}");
+    let roots = [pki().root(ECDSA)?.der.clone()];
+    is_alerted(RustlsClient::with_certificates(HYBRID, &roots, Some(schemes), None)?.get(nginx.port(0)))?;
+    let logged =
+        wait_for(&format!("'{says}' in nginx's log"), || Ok(nginx.error_log()?.contains(says).then_some(())));
+    then_quit(nginx, logged)
+}
+
+// ---- a key under another name ----
+
+/// Signs with one key and gives the signature the name of another scheme.
+#[derive(Debug)]
+struct Pretender {
+    key: std::path::PathBuf,
+    scheme: SignatureScheme,
+}
+
+impl SigningKey for Pretender {
+    fn choose_scheme(&self, _: &[SignatureScheme]) -> Option<Box<dyn Signer>> {
+        Some(Box::new(Pretender { key: self.key.clone(), scheme: self.scheme }))
+    }
+
+    fn algorithm(&self) -> SignatureAlgorithm {
+        SignatureAlgorithm::Unknown(0)
+    }
+}
+
+impl Signer for Pretender {
+    /// By 3.0.2, whose `pkeyutl` gives the provider a message in pieces: as a whole the provider takes this one for a
+    /// handshake, and does not sign it.
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, rustls::Error> {
+        let sign = || -> Result<Vec<u8>> {
+            let directory = WorkDir::new(&OPENSSL_3_0_2)?;
+            let conf = directory.write_openssl_conf("openssl.cnf", &OpensslConf::new())?;
+            std::fs::write(directory.outside("message"), message)?;
+            let output = OPENSSL_3_0_2
+                .openssl()?
+                .env("OPENSSL_CONF", conf)
+                .args(["pkeyutl", "-sign", "-rawin", "-in", &directory.inside("message"), "-inkey"])
+                .arg(&self.key)
+                .output()?;
+            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            Ok(output.stdout)
+        };
+        sign().map_err(|error| rustls::Error::General(format!("{error:#}")))
+    }
+
+    fn scheme(&self) -> SignatureScheme {
+        self.scheme
+    }
+}
+
+#[test]
+fn a_client_cannot_pass_off_a_composite_key_or_one_that_is_not_offered_under_another_scheme() {
+    let mut report = Report::new();
+    for (what, conf, key, gets_in) in [
+        // libssl compares no scheme with a provider's key: this one would pass, and shows that the others are tried.
+        ("ML-DSA-44 offered", OpensslConf::new(), ML_DSA[0].0, true),
+        (
+            "ML-DSA-44 not offered",
+            OpensslConf::new().provider_line("signatures = mldsa65"),
+            ML_DSA[0].0,
+            false,
+        ),
+        ("composite", OpensslConf::new(), COMPOSITE, false),
+    ] {
+        let outcome = pretend(&NGINX_ON_3_4_1, conf, key, gets_in);
+        report.check(what, outcome);
+    }
+    for platform in [&DEBIAN_13, &DEBIAN_SID] {
+        for native in [Native::Yield, Native::Prefer] {
+            let outcome = pretend(platform, OpensslConf::new().native(native), COMPOSITE, false);
+            report.check(&format!("{} {native:?}: composite", platform.name), outcome);
+        }
+    }
+    report.finish();
+}
+
+fn pretend(platform: &Platform, conf: OpensslConf, key: KeyType, gets_in: bool) -> Result<()> {
+    let nginx = Nginx::start(platform, &mtls(conf, "")?)?;
+    let leaf = pki().leaf(ML_DSA_65, key)?;
+    let directory = WorkDir::new(&OPENSSL_3_0_2)?;
+    directory.write("own.key", &leaf.key)?;
+    let signer = Pretender { key: directory.outside("own.key"), scheme: MLDSA65 };
+    let own = CertifiedKey::new(leaf.chain_der.clone(), Arc::new(signer));
+    let own: Arc<SingleCertAndKey> = Arc::new(own.into());
+    let roots = [pki().root(ECDSA)?.der.clone()];
+    let outcome = RustlsClient::with_certificates(HYBRID, &roots, None, Some(own))?.get(nginx.port(0));
+    let checked = if gets_in {
+        outcome.map(|exchange| exchange.text).and_then(|text| {
+            ensure!(text.contains("verify=SUCCESS"), "{text}");
+            Ok(())
+        })
+    } else {
+        is_alerted(outcome)
+    };
+    then_quit(nginx, checked)
 }

@@ -18,12 +18,13 @@ use qtls_tests::{
     nginx::{Nginx, Server, Setup, answer_location},
     openssl::OpensslClient,
     openssl_conf::OpensslConf,
+    pki::{COMPOSITE, ECDSA, KeyType, Leaf, ML_DSA_65, RSA, pki, strangers},
     platform::{DEBIAN_12, DEBIAN_13, DEBIAN_SID, NGINX_ON_3_4_1, OPENSSL_3_0_2, OPENSSL_4_0, workspace},
     process::{Process, free_port, wait_for},
     report::Report,
-    rustls_client::{RustlsClient, connect},
+    rustls_client::{RustlsClient, connect, presents},
 };
-use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore};
+use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, version::TLS12};
 
 /// The files, each with the check that holds it; a test for each, and [`TESTED`] for the one that compares them with
 /// what the folders hold.
@@ -75,6 +76,12 @@ files! {
         "nginx-conf" "session-cache.conf", with_nginx_conf(session_cache);
     nginx_conf_early_data_takes_idempotent_requests_only:
         "nginx-conf" "early-data.conf", with_nginx_conf(early_data);
+    nginx_conf_ml_dsa_gives_each_client_the_best_certificate_that_it_knows:
+        "nginx-conf" "ml-dsa.conf", with_modern_nginx_conf(three_certificates);
+    nginx_conf_mtls_lets_in_clients_of_both_authorities_and_resumes:
+        "nginx-conf" "mtls.conf", with_nginx_conf(client_certificates);
+    nginx_conf_upstream_mtls_presents_an_ml_dsa_certificate:
+        "nginx-conf" "upstream-mtls.conf", with_modern_nginx_conf(upstream_with_certificate);
 }
 
 #[test]
@@ -446,7 +453,8 @@ struct Gateway {
 }
 
 /// What the application behind every gateway answers: what nginx tells it of the connection.
-const APPLICATION: &str = "protocol=$http_x_tls_protocol group=$http_x_tls_group early=$http_early_data";
+const APPLICATION: &str = "protocol=$http_x_tls_protocol group=$http_x_tls_group verify=$http_x_client_verify \
+                           client=$http_x_client_dn early=$http_early_data";
 
 /// Runs `check` for the platforms whose nginx has to take this file of `nginx-conf/`.
 fn with_nginx_conf(file: &str, check: impl Fn(&Files) -> Result<()>) {
@@ -454,6 +462,15 @@ fn with_nginx_conf(file: &str, check: impl Fn(&Files) -> Result<()>) {
     if full() {
         platforms.extend([&NGINX_ON_3_4_1, &DEBIAN_SID]);
     }
+    on_platforms(platforms, file, check);
+}
+
+/// The same where libssl knows ML-DSA in TLS.
+fn with_modern_nginx_conf(file: &str, check: impl Fn(&Files) -> Result<()>) {
+    on_platforms(vec![&NGINX_ON_3_4_1, &DEBIAN_13, &DEBIAN_SID], file, check);
+}
+
+fn on_platforms(platforms: Vec<&'static Platform>, file: &str, check: impl Fn(&Files) -> Result<()>) {
     let mut report = Report::new();
     for platform in platforms {
         report.check(platform.name, check(&Files { platform, name: file.to_owned() }));
@@ -633,6 +650,98 @@ fn upstream(files: &Files) -> Result<()> {
         gateway.quit()?;
     }
     upstream.quit()
+}
+
+fn three_certificates(files: &Files) -> Result<()> {
+    let keys = [("ml-dsa", ML_DSA_65), ("ecdsa", ECDSA), ("rsa", RSA)];
+    let gateway = files.start_with(|text, directory| {
+        for (name, key) in keys {
+            write_leaf(directory, &format!("server-{name}"), &*pki().leaf(key, key)?)?;
+        }
+        Ok(text)
+    })?;
+    let roots = keys.iter().map(|(_, key)| Ok(pki().root(*key)?.der.clone()));
+    let roots = roots.collect::<Result<Vec<_>>>()?;
+    let (ml_dsa, ecdsa, rsa) =
+        (SignatureScheme::ML_DSA_65, SignatureScheme::ECDSA_NISTP256_SHA256, SignatureScheme::RSA_PSS_SHA256);
+    for (schemes, key) in [
+        (&[ml_dsa, ecdsa, rsa][..], ML_DSA_65),
+        (&[ecdsa, rsa, ml_dsa], ML_DSA_65),
+        (&[rsa, ecdsa], ECDSA),
+        (&[rsa], RSA),
+    ] {
+        let client = RustlsClient::with_certificates(HYBRID, &roots, Some(schemes), None)?;
+        let exchange = client.get(gateway.port())?;
+        let leaf = pki().leaf(key, key)?;
+        ensure!(exchange.chain.first() == Some(leaf.der()), "{schemes:?} did not get {}", key.name);
+        ensure!(exchange.text.contains("protocol=TLSv1.3 "), "{}", exchange.text);
+    }
+    // TLS 1.2 has no ML-DSA.
+    let client = RustlsClient::with_version(&TLS12, "X25519:P-256", &roots, None, None)?;
+    let exchange = client.get(gateway.port())?;
+    ensure!(exchange.chain.first() == Some(pki().leaf(ECDSA, ECDSA)?.der()), "TLS 1.2 did not get ECDSA");
+    gateway.quit()
+}
+
+fn write_leaf(directory: &WorkDir, name: &str, leaf: &Leaf) -> Result<()> {
+    directory.write(&format!("{name}.pem"), &leaf.chain)?;
+    directory.write(&format!("{name}.key"), &leaf.key).map(drop)
+}
+
+fn client_certificates(files: &Files) -> Result<()> {
+    let gateway = files.start_with(|text, directory| {
+        directory.write("clients.pem", &pki().roots(&[ML_DSA_65, COMPOSITE])?)?;
+        Ok(text)
+    })?;
+    let with = |leaf: &Leaf| {
+        let own = presents(&leaf.chain_der, leaf.key_der()?)?;
+        let roots = [identity().authority_der.clone()];
+        RustlsClient::with_certificates(HYBRID, &roots, None, Some(own))
+    };
+    let is_modern = files.platform.version >= (3, 2);
+    for root in [ML_DSA_65, COMPOSITE] {
+        for key in [ECDSA, ML_DSA_65].into_iter().filter(|key| is_modern || *key == ECDSA) {
+            let client = with(&*pki().leaf_of_intermediate(root, key)?)?;
+            for expected in [HandshakeKind::Full, HandshakeKind::Resumed] {
+                let exchange = client.get(gateway.port())?;
+                let what = format!("{} under {}", key.name, root.name);
+                ensure!(
+                    exchange.text.contains("verify=SUCCESS client=CN=localhost "),
+                    "{what}: {}",
+                    exchange.text
+                );
+                ensure!(exchange.kind == expected, "{what} is {:?}, not {expected:?}", exchange.kind);
+            }
+        }
+        let text = with(&*strangers().leaf(root, ECDSA)?)?.get(gateway.port())?.text;
+        ensure!(text.contains("400 The SSL certificate error"), "a stranger got in: {text}");
+    }
+    let text = RustlsClient::new(HYBRID)?.get(gateway.port())?.text;
+    ensure!(text.contains("400 No required SSL certificate was sent"), "nobody got in: {text}");
+    gateway.quit()
+}
+
+fn upstream_with_certificate(files: &Files) -> Result<()> {
+    let behind = |root: KeyType| -> Result<Nginx> {
+        let server = Server::groups(HYBRID)
+            .lines("ssl_client_certificate clients.pem; ssl_verify_client on; ssl_verify_depth 2;")
+            .lines("location / { return 200 \"$ssl_client_verify $ssl_client_s_dn\\n\"; }");
+        let setup = Setup::new(OpensslConf::new(), vec![server]).file("clients.pem", &pki().root(root)?.pem);
+        Nginx::start(files.platform, &setup)
+    };
+    // The last knows another authority.
+    for (root, says) in [(ML_DSA_65, "SUCCESS CN=localhost"), (COMPOSITE, "400 The SSL certificate error")] {
+        let upstream = behind(root)?;
+        let gateway = files.start_with(|text, directory| {
+            write_leaf(directory, "client-ml-dsa", &*pki().leaf_of_intermediate(ML_DSA_65, ML_DSA_65)?)?;
+            fill(&text, "https://127.0.0.1:9443;", &format!("https://127.0.0.1:{};", upstream.port(0)))
+        })?;
+        let text = plain_get(gateway.port())?;
+        ensure!(text.contains(says), "{text}\n{}", gateway.nginx.error_log().unwrap_or_default());
+        gateway.quit()?;
+        upstream.quit()?;
+    }
+    Ok(())
 }
 
 fn plain_get(port: u16) -> Result<String> {

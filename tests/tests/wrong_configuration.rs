@@ -22,6 +22,9 @@ const MISTAKES: &[(&str, &[&str])] = &[
     ("log = loud", &["log = loud", "error, warn, info, debug"]),
     ("groups = X25519MLKEM769", &["groups = X25519MLKEM769", "X25519MLKEM768"]),
     ("groups = X25519MLKEM768:X25519", &["'X25519' is not a group of this provider", "ssl_conf"]),
+    ("signatures = mldsa66", &["signatures = mldsa66", "mldsa44, mldsa65, mldsa87"]),
+    ("signatures = id-MLDSA65-ECDSA-P256-SHA512", &["certificates, not handshakes"]),
+    ("unguarded-signatures = perhaps", &["unguarded-signatures = perhaps", "withhold, offer"]),
 ];
 
 /// The later of two values holds.
