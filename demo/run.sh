@@ -158,12 +158,12 @@ look_at_openssl() {
 
 make_certificates() {
     say "A classical certificate: ECDSA P-256, self-signed, for localhost"
-    certificate ecdsa -newkey ec -pkeyopt ec_paramgen_curve:P-256
-    cp "$demo/ecdsa.pem" "$demo/ca.pem"
+    certificate server-ecdsa -newkey ec -pkeyopt ec_paramgen_curve:P-256
+    cp "$demo/server-ecdsa.pem" "$demo/ca.pem"
     if [ "$ml_dsa" = yes ]; then
         say "A post-quantum certificate beside it: ML-DSA-65"
-        OPENSSL_CONF=$place/openssl.cnf certificate ml-dsa-65 -newkey ML-DSA-65
-        cat "$demo/ml-dsa-65.pem" >>"$demo/ca.pem"
+        OPENSSL_CONF=$place/openssl.cnf certificate server-ml-dsa -newkey ML-DSA-65
+        cat "$demo/server-ml-dsa.pem" >>"$demo/ca.pem"
     else
         say "No ML-DSA certificate: TLS on OpenSSL $openssl cannot use one, from 3.2 on it can. See it on this machine: make demo-debian13"
     fi
@@ -187,7 +187,8 @@ configure() {
     application=$(free_port $((port + 1)))
     local site=require_any.conf
     [ "$ml_dsa" = no ] || site=ml-dsa.conf
-    sed -e "s|/etc/nginx/tls/server\.|$place/ecdsa.|" -e "s|/etc/nginx/tls/|$place/|" \
+    # Two certificates are enough to see.
+    sed -e "s|/etc/nginx/tls/server\.|$place/server-ecdsa.|" -e "s|/etc/nginx/tls/|$place/|" -e /server-rsa/d \
         -e "s|listen 443 |listen 127.0.0.1:$port |" \
         -e "s|http://127.0.0.1:8080;|http://127.0.0.1:$application;|" "nginx-conf/$site" >"$demo/site.conf"
     sed -e "s|/var/log/nginx/|$place/|" nginx-conf/log.conf >"$demo/log.conf"
@@ -267,7 +268,7 @@ show() {
 
     say "A client of yesterday, which knows nothing post-quantum: openssl s_client -groups X25519:P-256 -sigalgs ECDSA+SHA256"
     plain_openssl s_client -connect "127.0.0.1:$port" -servername localhost -groups X25519:P-256 -sigalgs ECDSA+SHA256 \
-        -CAfile "$place/ecdsa.pem" -verify_return_error -ign_eof >"$demo/classical.txt" 2>&1 \
+        -CAfile "$place/server-ecdsa.pem" -verify_return_error -ign_eof >"$demo/classical.txt" 2>&1 \
         < <(printf 'GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n') || true
     grep -E '^(New, TLS|Peer signature type|Hello over)' "$demo/classical.txt" | sed 's/^/   /'
     grep -q '^Hello over' "$demo/classical.txt" ||
@@ -285,7 +286,7 @@ It goes on running. Type next, in $PWD:
 TEXT
     if [ -n "$root" ]; then
         cat <<TEXT
-   curl --cacert $demo/ecdsa.pem https://localhost:$port/
+   curl --cacert $demo/server-ecdsa.pem https://localhost:$port/
    cat $demo/tls.log                                       # what nginx logged of each request
    dist/qtls probe localhost:$port --groups X25519         # as a client with classical key exchange
    $(doctor)
@@ -294,7 +295,7 @@ TEXT
     else
         cat <<TEXT
    OPENSSL_CONF=target/demo/openssl.cnf curl --cacert target/demo/ca.pem https://localhost:$port/
-   curl --cacert target/demo/ecdsa.pem --curves X25519 https://localhost:$port/
+   curl --cacert target/demo/server-ecdsa.pem --curves X25519 https://localhost:$port/
    cat target/demo/tls.log                                # what nginx logged of each request
    dist/qtls probe localhost:$port --groups X25519         # as a client with classical key exchange
    $(doctor)

@@ -52,6 +52,9 @@ impl Case {
 /// The program that calls functions which OpenSSL 3.4 added.
 const NEEDS_3_4: &str = "messages";
 
+/// The program that prints the rows of TLS-SIGALG.
+const SCHEMES: &str = "signature_schemes";
+
 /// A program of `c/` on a platform.
 struct Program {
     platform: &'static Platform,
@@ -276,10 +279,13 @@ fn the_message_calls_of_openssl_3_4_sign_and_verify_with_every_signature_algorit
     }
 }
 
-/// The rows of the capability TLS-SIGALG, as `signature_schemes.c` prints them.
-fn schemes(platform: &'static Platform, case: Case) -> (Vec<String>, String) {
-    let (out, err) = Program::new(platform, "signature_schemes").succeed(case);
-    (out.lines().map(str::to_owned).collect(), err)
+/// The rows of the capability TLS-SIGALG as `signature_schemes.c` prints them, the parameter `qtls-signatures`, and the log.
+fn schemes(program: &Program, case: Case) -> (Vec<String>, String, String) {
+    let (out, err) = program.succeed(case);
+    let (parameters, rows): (Vec<_>, Vec<_>) =
+        out.lines().map(str::to_owned).partition(|line| line.starts_with("qtls-signatures="));
+    let [parameter] = &parameters[..] else { panic!("one parameter: {out}") };
+    (rows, parameter["qtls-signatures=".len()..].to_owned(), err)
 }
 
 /// The rows of these signature schemes, with what draft-ietf-tls-mldsa and RFC 9881 say of them.
@@ -301,12 +307,16 @@ fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
     const ALL: [&str; 3] = ["mldsa44", "mldsa65", "mldsa87"];
     let usual = case(DEFAULT_FIRST, "yield", Properties::Unset);
     let prefer = Case { native: "prefer", properties: Properties::BeforeProviders, ..usual };
+    let nothing = (vec![], "none".to_owned(), String::new());
     for platform in [&OPENSSL_3_0_2, &DEBIAN_12] {
-        assert_eq!(schemes(platform, usual), (vec![], String::new()), "{}", platform.name);
+        assert_eq!(schemes(&Program::new(platform, SCHEMES), usual), nothing, "{}", platform.name);
     }
+    let all = ALL.join(":");
     for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
-        assert_eq!(schemes(platform, usual), (vec![], String::new()), "{}: left to it", platform.name);
-        assert_eq!(schemes(platform, prefer), (offered(&ALL), String::new()), "{}", platform.name);
+        let program = Program::new(platform, SCHEMES);
+        assert_eq!(schemes(&program, usual), nothing, "{}: left to it", platform.name);
+        let told = (offered(&ALL), all.clone(), String::new());
+        assert_eq!(schemes(&program, prefer), told, "{}", platform.name);
     }
 
     // Types of keys that the default provider and ours decode and libssl 3.4 does not know.
@@ -330,41 +340,39 @@ fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
     ];
     let composites: Vec<_> =
         SIGNATURE_ALGORITHMS.iter().filter(|row| row.composite.is_some()).map(|row| row.name).collect();
-    let (rows, log) = schemes(&OPENSSL_3_4_1, usual);
-    assert_eq!(log, "");
-    assert_eq!(rows, [offered(&ALL), guarded(&[&always[..], &composites].concat())].concat());
+    let program = Program::new(&OPENSSL_3_4_1, SCHEMES);
+    let guards = guarded(&[&always[..], &composites].concat());
+    let told = ([offered(&ALL), guards].concat(), all, String::new());
+    assert_eq!(schemes(&program, usual), told);
 
-    let one = Case { lines: "signatures = mldsa65", ..usual };
-    let unused = ["ML-DSA-44", "ML-DSA-87"];
-    let (rows, _) = schemes(&OPENSSL_3_4_1, one);
-    assert_eq!(
-        rows,
-        [offered(&["mldsa65"]), guarded(&[&always[..], &unused, &composites].concat())].concat()
-    );
+    // Our own types of keys that are not offered are no better than a stranger's.
+    let guards = guarded(&[&always[..], &["ML-DSA-44", "ML-DSA-87"], &composites].concat());
+    let told = ([offered(&["mldsa65"]), guards].concat(), "mldsa65".to_owned(), String::new());
+    assert_eq!(schemes(&program, Case { lines: "signatures = mldsa65", ..usual }), told);
 
     let none = Case { lines: "signatures = none", ..usual };
-    assert_eq!(schemes(&OPENSSL_3_4_1, none), (vec![], String::new()), "what offers nothing needs no guard");
+    assert_eq!(schemes(&program, none), nothing, "what offers nothing needs no guard");
 }
 
 #[test]
 fn beside_a_provider_with_unknown_types_libssl_3_4_is_told_nothing_unless_the_operator_says_so() {
-    let program = Program::new(&OPENSSL_3_4_1, "signature_schemes");
     // The same file under another name is a stranger.
-    let stranger = format!(
-        "\n[provider_sect]\nstranger = stranger_sect\n[stranger_sect]\nmodule = {}\nactivate = 1\nsignatures = none\n",
-        program.folder.inside("qtls.so")
-    );
-    let stranger: &'static str = stranger.leak();
+    const STRANGER: &str = "[provider_sect]\nstranger = stranger_sect\n\
+                            [stranger_sect]\nmodule = $qtls_sect::module\nactivate = 1\nsignatures = none";
+    const TOLD: &str = "unguarded-signatures = offer\n\
+                        [provider_sect]\nstranger = stranger_sect\n\
+                        [stranger_sect]\nmodule = $qtls_sect::module\nactivate = 1\nsignatures = none";
+    let program = Program::new(&OPENSSL_3_4_1, SCHEMES);
     let usual = case(DEFAULT_FIRST, "yield", Properties::Unset);
-    let (rows, log) = program.succeed(Case { lines: stranger, ..usual });
-    assert_eq!(rows, "");
+    let (rows, signatures, log) = schemes(&program, Case { lines: STRANGER, ..usual });
+    assert_eq!((rows, signatures.as_str()), (vec![], "none"));
     assert_eq!(log.lines().count(), 1, "{log}");
     for part in ["error: no ML-DSA in TLS", "[stranger]", "unguarded-signatures = offer"] {
         assert!(log.contains(part), "{log}");
     }
-    let told: &'static str = format!("unguarded-signatures = offer{stranger}").leak();
-    let (rows, log) = program.succeed(Case { lines: told, ..usual });
-    assert_eq!((rows.lines().count(), log.as_str()), (3 + 8 + 5, ""), "{rows}");
+    let (rows, signatures, log) = schemes(&program, Case { lines: TOLD, ..usual });
+    assert_eq!((signatures.as_str(), log.as_str()), ("mldsa44:mldsa65:mldsa87", ""));
+    assert_eq!(rows, schemes(&program, usual).0);
 }
 
 #[test]

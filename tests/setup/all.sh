@@ -7,6 +7,7 @@ part=${1:-ci}
 for root in bookworm trixie sid experimental; do "$setup/root.sh" "$root" >/dev/null; done
 "$setup/openssl.sh" 3.0.2 >/dev/null
 "$setup/nginx-on.sh" 3.4.1 >/dev/null
+"$setup/python.sh" 50.0.2 >/dev/null
 case $part in
     ci | full) ;;
     *) fail "all.sh: no part is called '$part' (ci, full)" ;;

@@ -9,6 +9,7 @@ packages=(
     binutils                          # objdump, readelf: what qtls.so exports and needs
     libssl-dev                        # the ABI check against the host's own headers
     openssl curl iproute2 valgrind
+    python3 python3-venv              # PyPI cryptography
     chromium                          # the browser test
 )
 

@@ -79,8 +79,13 @@ static void check(const char *algorithm)
     REQUIRE(EVP_PKEY_verify_message_init(context, implementation, params) == 1);
     REQUIRE(EVP_PKEY_CTX_set_signature(context, signature, size) == 1);
     REQUIRE(EVP_PKEY_verify_message_update(context, message, 1) == 1);
+    REQUIRE((copy = EVP_PKEY_CTX_dup(context)) != NULL);
     REQUIRE(EVP_PKEY_verify_message_update(context, message + 1, sizeof(message) - 1) == 1);
     REQUIRE(EVP_PKEY_verify_message_final(context) == 1);
+    /* The copy has message and signature of its own. */
+    REQUIRE(EVP_PKEY_verify_message_update(copy, message + 1, sizeof(message) - 1) == 1);
+    REQUIRE(EVP_PKEY_verify_message_final(copy) == 1);
+    EVP_PKEY_CTX_free(copy);
 
     /* Another message, another signature, none at all. */
     REQUIRE(EVP_PKEY_verify_message_init(context, implementation, params) == 1);

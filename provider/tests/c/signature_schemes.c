@@ -1,4 +1,5 @@
-/* Prints the rows of the capability TLS-SIGALG of the provider `qtls`, one a line. OPENSSL_CONF says what is activated. */
+/* Prints the rows of the capability TLS-SIGALG of the provider `qtls`, one a line, and then the parameter in which it says
+ * the same for people. OPENSSL_CONF says what is activated. */
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
@@ -41,9 +42,13 @@ static int row(const OSSL_PARAM *params, void *unused)
 
 static int look(OSSL_PROVIDER *provider, void *failed)
 {
-    if (strcmp(OSSL_PROVIDER_get0_name(provider), "qtls") == 0
-        && OSSL_PROVIDER_get_capabilities(provider, "TLS-SIGALG", row, NULL) != 1)
+    char text[256] = "";
+    OSSL_PARAM params[] = {OSSL_PARAM_construct_utf8_string("qtls-signatures", text, sizeof(text)), OSSL_PARAM_END};
+    if (strcmp(OSSL_PROVIDER_get0_name(provider), "qtls") != 0)
+        return 1;
+    if (OSSL_PROVIDER_get_capabilities(provider, "TLS-SIGALG", row, NULL) != 1 || OSSL_PROVIDER_get_params(provider, params) != 1)
         *(int *)failed = 1;
+    printf("qtls-signatures=%s\n", text);
     return 1;
 }
 
