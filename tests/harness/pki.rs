@@ -116,40 +116,41 @@ enum Issuer {
 }
 
 /// Roots, one for each type of key, and what they issue; each is made when it is first asked for.
+#[derive(Default)]
 pub struct Pki {
     made: Mutex<Made>,
 }
 
+#[derive(Default)]
 struct Made {
-    directory: WorkDir,
-    openssl_conf: String,
-    roots: BTreeMap<KeyType, Arc<Root>>,
+    roots: BTreeMap<KeyType, Authority>,
+    intermediates: BTreeMap<KeyType, Authority>,
     leaves: BTreeMap<(Issuer, KeyType), Arc<Leaf>>,
+}
+
+/// A certificate that issues others, and its key, PEM.
+#[derive(Clone)]
+struct Authority {
+    certificate: Arc<Root>,
+    key: String,
 }
 
 /// What this process's servers and clients trust.
 pub fn pki() -> &'static Pki {
-    static PKI: LazyLock<Pki> = LazyLock::new(|| Pki::new().unwrap_or_else(|error| panic!("{error:#}")));
+    static PKI: LazyLock<Pki> = LazyLock::new(Pki::default);
     &PKI
 }
 
 /// Authorities of the same names that nobody trusts.
 pub fn strangers() -> &'static Pki {
-    static PKI: LazyLock<Pki> = LazyLock::new(|| Pki::new().unwrap_or_else(|error| panic!("{error:#}")));
+    static PKI: LazyLock<Pki> = LazyLock::new(Pki::default);
     &PKI
 }
 
 impl Pki {
-    fn new() -> Result<Pki> {
-        let directory = WorkDir::new(&DEBIAN_13)?;
-        let openssl_conf = directory.write_openssl_conf("openssl.cnf", &OpensslConf::new())?;
-        let made = Made { directory, openssl_conf, roots: BTreeMap::new(), leaves: BTreeMap::new() };
-        Ok(Pki { made: Mutex::new(made) })
-    }
-
     /// The root with a key of this type.
     pub fn root(&self, key: KeyType) -> Result<Arc<Root>> {
-        self.made().root(key)
+        Ok(self.made().root(key)?.certificate)
     }
 
     /// The PEM of several roots, one after the other.
@@ -168,7 +169,7 @@ impl Pki {
     }
 
     fn made(&self) -> std::sync::MutexGuard<'_, Made> {
-        // A file that a panic left half made is made again.
+        // A panic in between leaves nothing half made in these maps.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -180,103 +181,98 @@ const END_ENTITY: &str = "basicConstraints=critical,CA:FALSE\nextendedKeyUsage=s
                           subjectKeyIdentifier=hash\nauthorityKeyIdentifier=keyid\n";
 
 impl Made {
-    fn root(&mut self, key: KeyType) -> Result<Arc<Root>> {
+    fn root(&mut self, key: KeyType) -> Result<Authority> {
         if let Some(root) = self.roots.get(&key) {
-            return Ok(Arc::clone(root));
+            return Ok(root.clone());
         }
-        let file = file_name(Issuer::Root(key));
-        self.key(&file, key)?;
-        self.directory.write(&format!("{file}.ext"), AUTHORITY)?;
-        let subject = format!("/CN={} root of the tests", key.name);
-        self.openssl(&["x509", "-new", "-key", &format!("{file}.key"), "-subj", &subject], &file)?;
-        let pem = self.read(&format!("{file}.pem"))?;
-        let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
-        let root = Arc::new(Root { pem, der });
-        self.roots.insert(key, Arc::clone(&root));
+        let root = Workshop::new()?.root(key)?;
+        self.roots.insert(key, root.clone());
         Ok(root)
+    }
+
+    /// The authority between leaves and the root with a key of this type.
+    fn intermediate(&mut self, key: KeyType) -> Result<Authority> {
+        if let Some(intermediate) = self.intermediates.get(&key) {
+            return Ok(intermediate.clone());
+        }
+        let subject = format!("/CN={} intermediate of the tests", key.name);
+        let intermediate = Workshop::new()?.issue(&self.root(key)?, key, &subject, AUTHORITY)?;
+        self.intermediates.insert(key, intermediate.clone());
+        Ok(intermediate)
     }
 
     fn leaf(&mut self, issuer: Issuer, key: KeyType) -> Result<Arc<Leaf>> {
         if let Some(leaf) = self.leaves.get(&(issuer, key)) {
             return Ok(Arc::clone(leaf));
         }
-        let intermediates = match issuer {
-            Issuer::Root(root) => {
-                self.root(root)?;
-                String::new()
-            }
+        let (authority, intermediates) = match issuer {
+            Issuer::Root(root) => (self.root(root)?, String::new()),
             Issuer::Intermediate(root) => {
-                self.root(root)?;
-                let subject = format!("/CN={} intermediate of the tests", root.name);
-                self.certificate(&file_name(issuer), root, &subject, AUTHORITY, Issuer::Root(root))?
+                let intermediate = self.intermediate(root)?;
+                let pem = intermediate.certificate.pem.clone();
+                (intermediate, pem)
             }
         };
-        let file = format!("{}-{}", file_name(issuer), file_name(Issuer::Root(key)));
-        let chain = self.certificate(&file, key, "/CN=localhost", END_ENTITY, issuer)? + &intermediates;
+        let made = Workshop::new()?.issue(&authority, key, "/CN=localhost", END_ENTITY)?;
+        let chain = made.certificate.pem.clone() + &intermediates;
         let chain_der = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
-        let leaf =
-            Arc::new(Leaf { chain, chain_der, intermediates, key: self.read(&format!("{file}.key"))? });
+        let leaf = Arc::new(Leaf { chain, chain_der, intermediates, key: made.key });
         self.leaves.insert((issuer, key), Arc::clone(&leaf));
         Ok(leaf)
     }
+}
 
-    /// Makes a key and a certificate for it; returns the certificate's PEM.
-    fn certificate(
-        &self,
-        file: &str,
-        key: KeyType,
-        subject: &str,
-        extensions: &str,
-        issuer: Issuer,
-    ) -> Result<String> {
-        self.key(file, key)?;
-        self.directory.write(&format!("{file}.ext"), extensions)?;
-        let (public, issuer) = (format!("{file}.pub"), file_name(issuer));
-        self.run(&["pkey", "-in", &format!("{file}.key"), "-pubout", "-out", &public])?;
-        // Not from a request: a key that cannot sign has none.
-        self.openssl(
-            &[
-                "x509",
-                "-new",
-                "-force_pubkey",
-                &public,
-                "-subj",
-                subject,
-                "-CA",
-                &format!("{issuer}.pem"),
-                "-CAkey",
-                &format!("{issuer}.key"),
-            ],
-            file,
-        )?;
-        self.read(&format!("{file}.pem"))
+/// A directory in which one certificate is made. None is kept: what lives as long as the process is never removed.
+struct Workshop {
+    directory: WorkDir,
+    openssl_conf: String,
+}
+
+impl Workshop {
+    fn new() -> Result<Workshop> {
+        let directory = WorkDir::new(&DEBIAN_13)?;
+        let openssl_conf = directory.write_openssl_conf("openssl.cnf", &OpensslConf::new())?;
+        Ok(Workshop { directory, openssl_conf })
     }
 
-    fn key(&self, file: &str, key: KeyType) -> Result<()> {
-        let out = format!("{file}.key");
-        self.run(&[&["genpkey", "-out", &out], key.genpkey].concat())
+    fn root(&self, key: KeyType) -> Result<Authority> {
+        self.genpkey(key)?;
+        let subject = format!("/CN={} root of the tests", key.name);
+        self.x509(&["-key", "own.key"], &subject, AUTHORITY)
     }
 
-    /// Makes the certificate of this name.
-    fn openssl(&self, arguments: &[&str], file: &str) -> Result<()> {
-        let (extensions, out) = (format!("{file}.ext"), format!("{file}.pem"));
-        self.run(&[arguments, &["-days", "30", "-extfile", &extensions, "-out", &out]].concat())
+    /// A certificate for a new key. Not from a request: a key that cannot sign has none.
+    fn issue(&self, issuer: &Authority, key: KeyType, subject: &str, extensions: &str) -> Result<Authority> {
+        self.genpkey(key)?;
+        self.openssl(&["pkey", "-in", "own.key", "-pubout", "-out", "own.pub"])?;
+        self.directory.write("issuer.pem", &issuer.certificate.pem)?;
+        self.directory.write("issuer.key", &issuer.key)?;
+        let arguments = ["-force_pubkey", "own.pub", "-CA", "issuer.pem", "-CAkey", "issuer.key"];
+        self.x509(&arguments, subject, extensions)
     }
 
-    fn run(&self, arguments: &[&str]) -> Result<()> {
-        let directory = self.directory.inside("");
+    fn genpkey(&self, key: KeyType) -> Result<()> {
+        self.openssl(&[&["genpkey", "-out", "own.key"], key.genpkey].concat())
+    }
+
+    fn x509(&self, arguments: &[&str], subject: &str, extensions: &str) -> Result<Authority> {
+        self.directory.write("extensions", extensions)?;
+        let always = ["x509", "-new", "-days", "30", "-extfile", "extensions", "-out", "own.pem", "-subj"];
+        self.openssl(&[&always[..], &[subject], arguments].concat())?;
+        let pem = self.read("own.pem")?;
+        let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
+        Ok(Authority { certificate: Arc::new(Root { pem, der }), key: self.read("own.key")? })
+    }
+
+    fn openssl(&self, arguments: &[&str]) -> Result<()> {
         let mut command: Command = DEBIAN_13.command("sh")?;
         command
             .env("OPENSSL_CONF", &self.openssl_conf)
-            .args(["-c", "cd \"$1\" && shift && exec openssl \"$@\"", "sh", &directory])
+            .args(["-c", "cd \"$1\" && shift && exec openssl \"$@\"", "sh", &self.directory.inside("")])
             .args(arguments);
         let output = command.output()?;
-        ensure!(
-            output.status.success(),
-            "openssl {}: {}",
-            arguments.join(" "),
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "openssl {}: {said}", arguments.join(" "));
         Ok(())
     }
 
@@ -284,13 +280,4 @@ impl Made {
         let path = self.directory.outside(file);
         fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))
     }
-}
-
-fn file_name(issuer: Issuer) -> String {
-    let (prefix, key) = match issuer {
-        Issuer::Root(key) => ("", key),
-        Issuer::Intermediate(key) => ("intermediate-", key),
-    };
-    let name = key.name.chars().map(|letter| if letter.is_ascii_alphanumeric() { letter } else { '-' });
-    format!("{prefix}{}", name.collect::<String>())
 }
