@@ -220,11 +220,6 @@ impl Provider {
         self.sets_up_tls.store(std::process::id(), Ordering::Relaxed);
     }
 
-    /// Whether what this process reads may be its own certificates.
-    fn is_setting_up_tls(&self) -> bool {
-        self.sets_up_tls.load(Ordering::Relaxed) == std::process::id()
-    }
-
     /// A key exchange takes place: certificates that are read from now on may be a peer's.
     pub(crate) fn handshakes_begin(&self) {
         self.sets_up_tls.store(NOBODY, Ordering::Relaxed);
@@ -237,7 +232,7 @@ impl Provider {
         let too_old = self.core.openssl_release() < FIRST_WITH_SIGNATURE_SCHEMES;
         if (!too_old && row.tls_scheme.is_some())
             // Not in a worker, which has no certificate to read but its clients'.
-            || !self.is_setting_up_tls()
+            || self.sets_up_tls.load(Ordering::Relaxed) != std::process::id()
             || self.told_of_unusable_keys.swap(true, Ordering::Relaxed)
         {
             return;
@@ -265,8 +260,7 @@ impl Provider {
     pub(crate) fn tell_of_bad_key(&self, is_private: bool, problem: &Problem) {
         /// The store tries a file as one thing after another, and asks us several times.
         const SAME_FILE: Duration = Duration::from_secs(1);
-        let may_be_a_peers =
-            !is_private && self.serves_tls.load(Ordering::Relaxed) && !self.is_setting_up_tls();
+        let may_be_a_peers = !is_private && self.serves_tls.load(Ordering::Relaxed);
         if problem.is_ours() || may_be_a_peers {
             return;
         }

@@ -319,11 +319,12 @@ fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
         assert_eq!(schemes(&program, prefer), told, "{}", platform.name);
     }
 
-    // Types of keys that the default provider and ours decode and libssl 3.4 does not know.
+    // Types of keys that the default provider and ours decode and libssl 3.4 does not know, by the short names of OpenSSL's
+    // object table: libssl would make second objects of others.
     let guarded = |names: &[&str]| -> Vec<String> {
         let row = |(name, code): (&&str, u32)| {
             format!(
-                "row iana=qtls_guard_{name} name={name} oid=- keytype=ML-DSA-44 code={code} bits=1 min=772 max=0"
+                "row iana=qtls_guard_{name} name={name} oid=- keytype=id-ml-dsa-44 code={code} bits=1 min=772 max=0"
             )
         };
         names.iter().zip(0xFE00..).map(row).collect()
@@ -334,9 +335,9 @@ fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
         "dhKeyAgreement",
         "dhpublicnumber",
         "SM2",
-        "ML-KEM-512",
-        "ML-KEM-768",
-        "ML-KEM-1024",
+        "id-alg-ml-kem-512",
+        "id-alg-ml-kem-768",
+        "id-alg-ml-kem-1024",
     ];
     let composites: Vec<_> =
         SIGNATURE_ALGORITHMS.iter().filter(|row| row.composite.is_some()).map(|row| row.name).collect();
@@ -346,7 +347,7 @@ fn libssl_is_told_of_ml_dsa_where_it_asks_and_of_guards_where_it_needs_them() {
     assert_eq!(schemes(&program, usual), told);
 
     // Our own types of keys that are not offered are no better than a stranger's.
-    let guards = guarded(&[&always[..], &["ML-DSA-44", "ML-DSA-87"], &composites].concat());
+    let guards = guarded(&[&always[..], &["id-ml-dsa-44", "id-ml-dsa-87"], &composites].concat());
     let told = ([offered(&["mldsa65"]), guards].concat(), "mldsa65".to_owned(), String::new());
     assert_eq!(schemes(&program, Case { lines: "signatures = mldsa65", ..usual }), told);
 

@@ -16,7 +16,7 @@ pub use spki::spki_algorithm;
 
 use crate::{Error, KeyAlgorithm};
 use der::asn1::{AnyRef, ObjectIdentifier};
-use der::{Decode, Encode, ErrorKind, Header, Length, Reader, SliceReader, Tag};
+use der::{Decode, Encode, ErrorKind, Length, Reader, SliceReader};
 use std::fmt;
 use zeroize::Zeroizing;
 
@@ -182,13 +182,12 @@ fn reason(structure: &'static str, field: &'static str, error: der::Error) -> Er
 /// never moves, so that no copy of a secret stays behind.
 fn tlv(tag: u8, parts: &[&[u8]]) -> Result<Zeroizing<Vec<u8>>, Error> {
     const TOO_LONG: Error = Error::Backend("the DER encoder");
+    let content: usize = parts.iter().map(|part| part.len()).sum();
     let length =
-        Length::try_from(parts.iter().map(|part| part.len()).sum::<usize>()).map_err(|_| TOO_LONG)?;
-    let tag = Tag::from_der(&[tag]).map_err(|_| TOO_LONG)?;
-    let header = Header::new(tag, length).to_der().map_err(|_| TOO_LONG)?;
-    let mut encoded =
-        Zeroizing::new(Vec::with_capacity(header.len() + parts.iter().map(|part| part.len()).sum::<usize>()));
-    encoded.extend_from_slice(&header);
+        Length::try_from(content).and_then(|length: Length| length.to_der()).map_err(|_| TOO_LONG)?;
+    let mut encoded = Zeroizing::new(Vec::with_capacity(1 + length.len() + content));
+    encoded.push(tag);
+    encoded.extend_from_slice(&length);
     parts.iter().for_each(|part| encoded.extend_from_slice(part));
     Ok(encoded)
 }

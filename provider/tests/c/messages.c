@@ -117,11 +117,16 @@ static void check(const char *algorithm)
     expect_error("does not belong to this message");
     EVP_PKEY_CTX_free(context);
 
-    /* From 3.2 on a signature needs no digest for its strength, so none is put up with. */
+    /* From 3.5 on CMS knows signatures without a digest, so none is put up with. */
     EVP_MD_CTX *digest = EVP_MD_CTX_new();
-    REQUIRE(digest && EVP_DigestSignInit_ex(digest, NULL, "SHA512", NULL, NULL, key, NULL) != 1);
-    REQUIRE(strstr(ERR_reason_error_string(ERR_peek_error()), "invalid argument") != NULL);
-    expect_error("leave the digest out");
+    int accepted = digest ? EVP_DigestSignInit_ex(digest, NULL, "SHA512", NULL, NULL, key, NULL) : 0;
+    if (OPENSSL_version_major() == 3 && OPENSSL_version_minor() < 5) {
+        REQUIRE(accepted == 1);
+    } else {
+        REQUIRE(accepted != 1);
+        REQUIRE(strstr(ERR_reason_error_string(ERR_peek_error()), "invalid argument") != NULL);
+        expect_error("leave the digest out");
+    }
     EVP_MD_CTX_free(digest);
 
     EVP_SIGNATURE_free(implementation);
