@@ -40,7 +40,8 @@ bookworm=$(in_root bookworm)
 trixie=$(in_root trixie)
 sid=$(in_root sid)
 
-# identity NAME ALGORITHM: NAME.pem (a leaf and an intermediate under a root that is not sent) and NAME.key, by OpenSSL 3.5.
+# identity NAME ALGORITHM: NAME.pem (a leaf and an intermediate under a root that is not sent), NAME-leaf.pem (the leaf alone) and
+# NAME.key, by OpenSSL 3.5.
 identity() {
     chroot "$trixie" sh -ec '
         cd /opt/qtls-bench
@@ -53,9 +54,10 @@ identity() {
         sign intermediate root
         sign localhost intermediate
         cat localhost.crt intermediate.crt >"$1.pem"
+        mv localhost.crt "$1-leaf.pem"
         mv localhost.key "$1.key"
     ' sh "$1" "$2" >"$work/identity.log" 2>&1 || { cat "$work/identity.log" >&2; exit 1; }
-    mv "$trixie/opt/qtls-bench/$1".{pem,key} "$work/"
+    mv "$trixie/opt/qtls-bench/$1"{,-leaf}.pem "$trixie/opt/qtls-bench/$1.key" "$work/"
 }
 identity ecdsa "-algorithm EC -pkeyopt ec_paramgen_curve:P-256"
 identity ml-dsa-65 "-algorithm ML-DSA-65"
@@ -89,12 +91,12 @@ HEAD
     handshakes_in "$trixie" "openssl=$etc/without-hybrid.cnf,group=X25519MLKEM768" \
         "qtls=$etc/prefer.cnf,group=X25519MLKEM768" "classical=$etc/without.cnf,group=X25519"
     printf '```\n\n## Worker CPU of a handshake with an ML-DSA-65 certificate: stock nginx 1.26 on OpenSSL 3.5\n\n'
-    printf 'Leaf and intermediate; `openssl` signs itself, `qtls` is ours with `native = prefer`, `classical` is ECDSA P-256.\n\n```text\n'
-    only=full handshakes_in "$trixie" "openssl=$etc/without-hybrid.cnf,group=X25519MLKEM768,$ml_dsa" \
-        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,$ml_dsa" "classical=$etc/without.cnf,group=X25519,$ecdsa"
-    printf '```\n\nThe last to the classical handshake, in a run of its own:\n\n```text\n'
-    only=full handshakes_in "$trixie" "classical=$etc/without.cnf,group=X25519,$ecdsa" \
-        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,$ml_dsa"
+    printf 'The leaf alone is sent; `openssl` signs itself, `qtls` is ours with `native = prefer`, `classical` is ECDSA P-256.\n\n```text\n'
+    only=full handshakes_in "$trixie" "openssl=$etc/without-hybrid.cnf,group=X25519MLKEM768,${ml_dsa/.pem/-leaf.pem}" \
+        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,${ml_dsa/.pem/-leaf.pem}" "classical=$etc/without.cnf,group=X25519,${ecdsa/.pem/-leaf.pem}"
+    printf '```\n\n`qtls` against the classical handshake, in a run of its own:\n\n```text\n'
+    only=full handshakes_in "$trixie" "classical=$etc/without.cnf,group=X25519,${ecdsa/.pem/-leaf.pem}" \
+        "qtls=$etc/prefer.cnf,group=X25519MLKEM768,${ml_dsa/.pem/-leaf.pem}"
     printf '```\n\n## Bytes of a certificate chain on the wire: stock nginx 1.30 on OpenSSL 3.6 (Debian sid)\n\n'
     printf 'Leaf and intermediate, with and without RFC 8879 compression (zlib), which nginx has from 1.29.1 on. ML-DSA keys and\n'
     printf 'signatures are random bytes, and do not get shorter.\n\n```text\n'

@@ -350,7 +350,8 @@ int main(int argc, char **argv)
                         results[a][operation][side][round] = timed(&sides[a][side], side, operation, budget);
     }
 
-    printf("Microseconds of CPU; %d rounds. Own: %s. Times: own / qtls.\n\n", rounds, OpenSSL_version(OPENSSL_VERSION));
+    printf("Microseconds of CPU; %d rounds. Own: %s. Times: own / qtls.\n"
+           "An ML-DSA signature takes a random number of attempts: of signing, compare the medians.\n\n", rounds, OpenSSL_version(OPENSSL_VERSION));
     printf("%-49s %16s %16s %16s", "", "qtls", "OpenSSL's own", "times");
 #ifdef WITH_LIBOQS
     printf(" %16s", "liboqs " OQS_VERSION_TEXT);
