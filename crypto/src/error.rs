@@ -376,7 +376,7 @@ impl fmt::Display for Error {
                  expanded form"
             ),
             Self::CipherUnknown => {
-                write!(f, "a private key cannot be encrypted with this cipher; there are")?;
+                write!(f, "a private key cannot be encrypted with this cipher; choose one of these:")?;
                 PbesCipher::ALL.iter().try_for_each(|cipher| write!(f, " {}", cipher.name()))
             }
             Self::SignatureInvalid { algorithm } => {

@@ -68,6 +68,11 @@ impl KeyAlgorithm {
         }
     }
 
+    /// The short name of its object identifier, as OpenSSL 3.5 has it (`id-ml-dsa-65`), or its only name (a composite).
+    pub fn object_name(self) -> &'static str {
+        self.openssl_names().split(':').find(|name| name.starts_with("id-")).unwrap_or(self.name())
+    }
+
     /// Security strength in bits, as OpenSSL 3.5 states it.
     pub fn security_bits(self) -> u32 {
         match self {
@@ -289,5 +294,17 @@ mod tests {
             }
         }
         assert_eq!(KeyAlgorithm::by_oid("1.2.840.113549.1.1.1"), None);
+    }
+
+    #[test]
+    fn an_object_s_short_name_is_openssl_s_own_where_it_has_one() {
+        for (name, object_name) in [
+            ("ML-DSA-65", "id-ml-dsa-65"),
+            ("ML-KEM-512", "id-alg-ml-kem-512"),
+            ("id-MLDSA65-Ed25519-SHA512", "id-MLDSA65-Ed25519-SHA512"),
+            ("X25519MLKEM768", "X25519MLKEM768"),
+        ] {
+            assert_eq!(KeyAlgorithm::by_name(name).unwrap().object_name(), object_name);
+        }
     }
 }

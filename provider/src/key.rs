@@ -40,9 +40,6 @@ impl Key {
     /// A failed self-test of the algorithm.
     pub(crate) fn empty(provider: Arc<Provider>, algorithm: KeyAlgorithm) -> Result<Self, Problem> {
         provider.require_self_test(algorithm)?;
-        if matches!(algorithm, KeyAlgorithm::Kem(_)) {
-            provider.handshakes_begin();
-        }
         Ok(Self { provider, algorithm, material: OnceLock::new(), public: OnceLock::new() })
     }
 
@@ -316,6 +313,10 @@ impl Generation {
     /// # Errors
     /// Those of [`Key::generate`].
     pub(crate) fn run(&self) -> Result<Key, Problem> {
+        // libssl generates a key for every key exchange: a server an empty one, for the client's share.
+        if matches!(self.algorithm, KeyAlgorithm::Kem(_)) {
+            self.provider.handshakes_begin();
+        }
         if self.key_pair {
             let seed = self.seed.as_ref().map(|seed| seed.as_slice());
             Key::generate(self.provider.clone(), self.algorithm, seed)

@@ -5,7 +5,7 @@ use crate::key_text::key_text;
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
 use qtls_crypto::{
-    KeyAlgorithm, PbesCipher, PrivateKey, PrivateKeyForm, PublicKey, encrypt_pkcs8, pkcs8_algorithm,
+    Error, KeyAlgorithm, PbesCipher, PrivateKey, PrivateKeyForm, PublicKey, encrypt_pkcs8, pkcs8_algorithm,
     spki_algorithm, to_pem,
 };
 use std::sync::Arc;
@@ -91,10 +91,7 @@ impl Encoder {
             }
             (_, Cipher::Known(cipher)) => encrypted(key, *cipher, passphrase)?,
             (_, Cipher::Unknown(name)) => {
-                return Err(Problem::argument(format!(
-                    "the private key was to be encrypted with {name}, but this provider encrypts with AES-128-CBC, \
-                     AES-192-CBC or AES-256-CBC: choose one of them (-aes256)"
-                )));
+                return Err(Problem::argument(format!("{name}: {}", Error::CipherUnknown)));
             }
         };
         Ok(match form {

@@ -6,9 +6,7 @@ use crate::log::{self, Level};
 use crate::options::{Native, Options, SelfTest, UnguardedSignatures};
 use crate::problem::Problem;
 use crate::self_test::{SelfTests, State};
-use qtls_crypto::{
-    KEM_ALGORITHMS, KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
-};
+use qtls_crypto::{KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SignatureAlgorithm};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -202,14 +200,12 @@ impl Provider {
         static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _turn = ONE_AT_A_TIME.lock();
         let digest = if self.registers_digest() { "SHA512" } else { "" };
-        for row in &KEM_ALGORITHMS {
-            if let Some(oid) = row.oid {
-                self.core.register_object(oid, short_name(row.name, row.openssl_names), row.name)?;
+        for algorithm in KeyAlgorithm::all() {
+            let Some(oid) = algorithm.oid() else { continue };
+            self.core.register_object(oid, algorithm.object_name(), algorithm.name())?;
+            if matches!(algorithm, KeyAlgorithm::Signature(_)) {
+                self.core.register_signature(oid, digest)?;
             }
-        }
-        for row in &SIGNATURE_ALGORITHMS {
-            self.core.register_object(row.oid, short_name(row.name, row.openssl_names), row.name)?;
-            self.core.register_signature(row.oid, digest)?;
         }
         Ok(())
     }
@@ -414,11 +410,6 @@ fn keep<T>(rows: &[&'static T], condition: impl Fn(&'static T) -> bool) -> Vec<&
 fn names(groups: &[&KemAlgorithm]) -> String {
     let names: Vec<_> = groups.iter().map(|group| group.group_name).collect();
     names.join(":")
-}
-
-/// The name that OpenSSL 3.5 has for an object identifier in short, `id-ml-dsa-65`; a composite has one name.
-pub(crate) fn short_name(name: &'static str, openssl_names: &'static str) -> &'static str {
-    openssl_names.split(':').find(|name| name.starts_with("id-")).unwrap_or(name)
 }
 
 /// Whether these `default_properties` make OpenSSL choose us where others have the same algorithm.

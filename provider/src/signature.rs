@@ -241,7 +241,8 @@ impl SignatureOperation {
                 "TLS 1.3 has no signature scheme for this type of key, which signs certificates; give the server or client a \
                  certificate with an ML-DSA or classical key, issued by this one"
             } else {
-                "the option 'signatures' in the provider's section of openssl.cnf does not offer this type of key to TLS"
+                "the option 'signatures' in the provider's section of openssl.cnf does not offer this type of key to TLS; add \
+                 its scheme there, or use a certificate with a key that is offered"
             };
             return Err(Problem::argument(format!("{}: {why}", algorithm.name)));
         }

@@ -7,7 +7,7 @@
 //! it from being sent at any security level but 0. Corrected in 3.5.0.
 
 use crate::options::UnguardedSignatures;
-use crate::provider::{Provider, short_name};
+use crate::provider::Provider;
 use qtls_crypto::{KeyAlgorithm, SIGNATURE_ALGORITHMS, SignatureAlgorithm};
 
 /// One row of the capability.
@@ -96,14 +96,14 @@ fn offer(algorithm: &'static SignatureAlgorithm) -> Option<SignatureScheme> {
 fn guards(offered: &[&'static SignatureAlgorithm]) -> impl Iterator<Item = SignatureScheme> {
     // Any type of ours: libssl takes a row only from the provider that has its key type. All names are short names of
     // OpenSSL's object table: of any other libssl makes a new object without an identifier, which then hides the true one.
-    let one_of_ours = short_name(SIGNATURE_ALGORITHMS[0].name, SIGNATURE_ALGORITHMS[0].openssl_names);
+    let one_of_ours = KeyAlgorithm::Signature(&SIGNATURE_ALGORITHMS[0]).object_name();
     // A KEM without an object identifier has no certificates.
     let ours = KeyAlgorithm::all()
         .filter(|algorithm| match algorithm {
             KeyAlgorithm::Signature(row) => !offered.contains(row),
             KeyAlgorithm::Kem(row) => row.oid.is_some(),
         })
-        .map(object_name);
+        .map(KeyAlgorithm::object_name);
     DEFAULT_PROVIDERS_TYPES.into_iter().chain(ours).zip(PRIVATE_USE..).map(move |(name, code_point)| {
         SignatureScheme {
             iana_name: format!("qtls_guard_{name}"),
@@ -114,13 +114,6 @@ fn guards(offered: &[&'static SignatureAlgorithm]) -> impl Iterator<Item = Signa
             security_bits: 1,
         }
     })
-}
-
-fn object_name(algorithm: KeyAlgorithm) -> &'static str {
-    match algorithm {
-        KeyAlgorithm::Kem(row) => short_name(row.name, row.openssl_names),
-        KeyAlgorithm::Signature(row) => short_name(row.name, row.openssl_names),
-    }
 }
 
 impl Provider {
@@ -170,7 +163,7 @@ mod tests {
                 }
                 for algorithm in KeyAlgorithm::all() {
                     let is_offered = offered.iter().any(|row| KeyAlgorithm::Signature(row) == algorithm);
-                    let name = if is_offered { algorithm.name() } else { object_name(algorithm) };
+                    let name = if is_offered { algorithm.name() } else { algorithm.object_name() };
                     assert_eq!(has(name), usize::from(algorithm.oid().is_some()), "{name}");
                 }
                 let offered_at = rows.iter().position(|row| row.key_type.is_some());

@@ -1,6 +1,8 @@
 //! Key files through the encoders and decoders of the host's libcrypto, as programs read and write them.
 
 mod common;
+#[path = "../../crypto/tests/primitives/vectors.rs"]
+mod vectors;
 
 use common::openssl::{Context, Errors, File, KEY_PAIR, Key, PUBLIC, Param, from_pem};
 use common::with_provider;
@@ -8,6 +10,7 @@ use qtls_crypto::{
     KEM_ALGORITHMS, KeyAlgorithm, PrivateKey, PrivateKeyForm, PublicKey, algorithm_identifier_der, to_pem,
 };
 use std::path::PathBuf;
+use vectors::vectors;
 
 const ARGUMENT: &str = "invalid argument";
 const FILE: &str = "invalid key file";
@@ -22,21 +25,6 @@ fn for_each_algorithm(rule: impl Fn(&Context, KeyAlgorithm)) {
     for algorithm in KeyAlgorithm::all().filter(|algorithm| algorithm.oid().is_some()) {
         rule(&context, algorithm);
     }
-}
-
-/// A folder of the published vectors, which are read in place from `../shared/vectors` or `QTLS_VECTORS`; `None` after a
-/// line that says that the test is skipped.
-fn vectors(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("QTLS_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
-        PathBuf::from,
-    );
-    let folder = root.join(folder);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no published vectors in {} (set QTLS_VECTORS)", folder.display());
-    None
 }
 
 /// The published examples that are right: folder and algorithm.

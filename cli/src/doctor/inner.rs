@@ -386,7 +386,7 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
     report
 }
 
-/// From 3.5 on a list has the names of TLS, `mldsa65`; before that those of the provider's signatures, `ML-DSA-65`.
+/// By the name of the scheme, `mldsa65`, where a list takes it (from 3.5 on), else by that of the key, `ML-DSA-65`.
 fn ml_dsa_schemes(openssl: &OpenSsl) -> Vec<String> {
     let taken =
         |name: &&str| openssl.lenient_context().is_some_and(|context| context.set_signature_schemes(name));

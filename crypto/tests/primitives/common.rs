@@ -119,21 +119,6 @@ pub(crate) fn signature(name: &str) -> &'static SignatureAlgorithm {
     SIGNATURE_ALGORITHMS.iter().find(|a| a.name == name).expect("a row of the table")
 }
 
-/// A folder of the published vectors, which are read in place from `../shared/vectors` or `QTLS_VECTORS`; `None` after a
-/// line that says that the test is skipped.
-pub(crate) fn vectors(folder: &str) -> Option<PathBuf> {
-    let root = std::env::var_os("QTLS_VECTORS").map_or_else(
-        || PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/vectors"),
-        PathBuf::from,
-    );
-    let folder = root.join(folder);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    println!("skipped: no published vectors in {} (set QTLS_VECTORS)", folder.display());
-    None
-}
-
 /// The end of a key file's DER: seed and expanded key are its last field, with headers of a known length before them.
 pub(crate) fn last_bytes(file: PathBuf, count: usize) -> Vec<u8> {
     let pem = std::fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));

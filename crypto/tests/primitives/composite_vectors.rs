@@ -1,6 +1,7 @@
 //! The test vectors of the composite draft, on both backends.
 
-use crate::common::{base64, bytes, signature, vectors};
+use crate::common::{base64, bytes, signature};
+use crate::vectors::vectors;
 use qtls_crypto::{
     AwsLc, Backend, Error, MessageEncoding, RustCrypto, SIGNATURE_ALGORITHMS, SignatureAlgorithm,
     SignaturePrivateKey, SignaturePublicKey, SigningRandomness,

@@ -1,6 +1,7 @@
 //! Key files: what the published ones give, what comes out again, and what is refused with which words.
 
-use crate::common::{base64, vectors};
+use crate::common::base64;
+use crate::vectors::vectors;
 use der::{Reader, SliceReader};
 use qtls_crypto::{
     AwsLc, Backend, EncodingProblem, Error, Fault, KeyAlgorithm, PrivateKey, PrivateKeyForm, PublicKey,

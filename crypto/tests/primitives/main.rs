@@ -11,4 +11,5 @@ mod rfc9881;
 mod rfc9935;
 mod signature_wycheproof;
 mod signatures;
+mod vectors;
 mod wycheproof_vectors;

@@ -1,6 +1,7 @@
 //! The example keys of RFC 9881.
 
-use crate::common::{last_bytes, signature, vectors};
+use crate::common::{last_bytes, signature};
+use crate::vectors::vectors;
 use qtls_crypto::{AwsLc, Backend, Error, RustCrypto, SignaturePrivateKey};
 use std::path::Path;
 

@@ -1,6 +1,7 @@
 //! The example keys of RFC 9935, read in place from `../shared/vectors` or `QTLS_VECTORS`.
 
-use crate::common::{last_bytes, pure, vectors};
+use crate::common::{last_bytes, pure};
+use crate::vectors::vectors;
 use qtls_crypto::{AwsLc, Backend, Error, KemPrivateKey, RustCrypto};
 
 #[test]

@@ -1,14 +1,15 @@
 //! Signatures (`provider-signature(7)`): at once, in pieces, and by the message calls of OpenSSL 3.4.
 
 use super::abi::*;
-use super::guard::{guard, null};
+use super::guard::{guard, null as null_pointer};
 use super::params::{Asked, Given, described, end};
 use super::{borrow, borrow_mut, lend, output, reclaim, share_provider, write_size};
+use crate::key::Key;
 use crate::problem::{Problem, Reason};
 use crate::signature::{Settings, SignatureOperation, algorithm_identifier};
 use qtls_crypto::MlDsa;
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use zeroize::Zeroizing;
 
 /// One table for every algorithm: the key says which it is.
@@ -108,22 +109,14 @@ unsafe extern "C" fn duplicate(operation: *mut c_void) -> *mut c_void {
 }
 
 unsafe extern "C" fn sign_init(operation: *mut c_void, key: *mut c_void, params: *const Param) -> c_int {
-    // SAFETY: as for `on`; the key is what our key management lent, or null.
-    unsafe {
-        on("signature_sign_init", operation, |operation| {
-            operation.begin_signing(borrow(key))?;
-            apply(Given::new(params), operation)
-        })
-    }
+    // SAFETY: as for `begin`.
+    unsafe { begin("signature_sign_init", operation, null(), key, params, SignatureOperation::begin_signing) }
 }
 
 unsafe extern "C" fn verify_init(operation: *mut c_void, key: *mut c_void, params: *const Param) -> c_int {
-    // SAFETY: as for `sign_init`.
+    // SAFETY: as for `begin`.
     unsafe {
-        on("signature_verify_init", operation, |operation| {
-            operation.begin_verifying(borrow(key))?;
-            apply(Given::new(params), operation)
-        })
+        begin("signature_verify_init", operation, null(), key, params, SignatureOperation::begin_verifying)
     }
 }
 
@@ -133,13 +126,9 @@ unsafe extern "C" fn digest_sign_init(
     key: *mut c_void,
     params: *const Param,
 ) -> c_int {
-    // SAFETY: as for `sign_init`; the digest's name is a C string or null.
+    // SAFETY: as for `begin`.
     unsafe {
-        on("signature_digest_sign_init", operation, |operation| {
-            operation.begin_signing(borrow(key))?;
-            operation.accept_digest(text(digest)?)?;
-            apply(Given::new(params), operation)
-        })
+        begin("signature_digest_sign_init", operation, digest, key, params, SignatureOperation::begin_signing)
     }
 }
 
@@ -149,10 +138,33 @@ unsafe extern "C" fn digest_verify_init(
     key: *mut c_void,
     params: *const Param,
 ) -> c_int {
-    // SAFETY: as for `digest_sign_init`.
+    // SAFETY: as for `begin`.
     unsafe {
-        on("signature_digest_verify_init", operation, |operation| {
-            operation.begin_verifying(borrow(key))?;
+        begin(
+            "signature_digest_verify_init",
+            operation,
+            digest,
+            key,
+            params,
+            SignatureOperation::begin_verifying,
+        )
+    }
+}
+
+/// # Safety
+/// As for [`on`]; `digest` is null or a C string, `key` null or what our key management lent, `params` as libcrypto promises.
+unsafe fn begin(
+    entry: &'static str,
+    operation: *mut c_void,
+    digest: *const c_char,
+    key: *mut c_void,
+    params: *const Param,
+    in_role: fn(&mut SignatureOperation, Option<&Key>) -> Result<(), Problem>,
+) -> c_int {
+    // SAFETY: the caller's promises.
+    unsafe {
+        on(entry, operation, |operation| {
+            in_role(operation, borrow(key))?;
             operation.accept_digest(text(digest)?)?;
             apply(Given::new(params), operation)
         })
@@ -365,7 +377,7 @@ unsafe fn on(
 unsafe fn bytes<'a>(what: &'static str, data: *const u8, size: usize) -> Result<&'a [u8], Problem> {
     match (data.is_null(), size) {
         (_, 0) => Ok(&[]),
-        (true, _) => Err(null(what)),
+        (true, _) => Err(null_pointer(what)),
         // SAFETY: the caller's promise.
         (false, _) => Ok(unsafe { std::slice::from_raw_parts(data, size) }),
     }

@@ -1,25 +1,14 @@
 /* Several threads, each with a library context of its own, load the qtls.so beside this program at the same moment, the first
  * time that anyone in the process does. Not by a configuration: OpenSSL 3.0 keeps a list of those that is not safe for threads
  * (initialized_modules in conf_mod.c). Status 1, with the reasons on stderr, when a thread fails. */
+#include "common.h"
+
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/provider.h>
 #include <libgen.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 
 enum { THREADS = 16 };
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "contexts: %s failed at line %d\n", #what, __LINE__);                                      \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static pthread_barrier_t start;
 

@@ -5,34 +5,14 @@
  *
  * where N counts the exchanges that were done: 2 for each of the six algorithms that both have (each side decapsulates
  * once), else 1. Any failure ends the program with status 1 and its reasons on stderr. */
+#include "common.h"
+
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/provider.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const algorithms[] = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024",
                                          "ML-KEM-512",     "ML-KEM-768",        "ML-KEM-1024"};
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "evp_matrix: %s failed at line %d\n", #what, __LINE__);                                    \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-static EVP_PKEY *generate(const char *algorithm, const char *properties)
-{
-    EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, algorithm, properties);
-    REQUIRE(context && EVP_PKEY_keygen_init(context) == 1 && EVP_PKEY_keygen(context, &key) == 1);
-    EVP_PKEY_CTX_free(context);
-    return key;
-}
 
 /* A key of `owner` sends its share, a key of `peer` encapsulates to it. */
 static void exchange(const char *algorithm, const char *owner, const char *peer)
@@ -60,16 +40,6 @@ static void exchange(const char *algorithm, const char *owner, const char *peer)
     EVP_PKEY_free(public);
     EVP_PKEY_free(key);
     OPENSSL_free(share);
-}
-
-static int has(const char *algorithm, const char *properties)
-{
-    EVP_KEYMGMT *keymgmt;
-    ERR_set_mark();
-    keymgmt = EVP_KEYMGMT_fetch(NULL, algorithm, properties);
-    ERR_pop_to_mark();
-    EVP_KEYMGMT_free(keymgmt);
-    return keymgmt != NULL;
 }
 
 int main(void)

@@ -6,17 +6,15 @@
  * `operation` is the signature or the KEM, `decoded` the private key read from PEM, `public` and `certificate` the public
  * key of a SubjectPublicKeyInfo and of a certificate. N counts the directions in which keys crossed: 2 where both
  * providers have the algorithm, else 0. Any failure ends the program with status 1 and its reasons on stderr. */
+#include "common.h"
+
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/encoder.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/params.h>
 #include <openssl/pem.h>
 #include <openssl/provider.h>
 #include <openssl/x509.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const algorithms[] = {"ML-DSA-44",
@@ -32,24 +30,6 @@ static const char *const algorithms[] = {"ML-DSA-44",
                                          "id-MLDSA87-ECDSA-P384-SHA512"};
 
 static const unsigned char message[] = "a message";
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "key_matrix: %s failed at line %d\n", #what, __LINE__);                                    \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
-
-static EVP_PKEY *generate(const char *algorithm, const char *properties)
-{
-    EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, algorithm, properties);
-    REQUIRE(context && EVP_PKEY_keygen_init(context) == 1 && EVP_PKEY_keygen(context, &key) == 1);
-    EVP_PKEY_CTX_free(context);
-    return key;
-}
 
 static const char *provider_of(const EVP_PKEY *key)
 {
@@ -259,16 +239,6 @@ static void cross(const char *algorithm, const char *owner, const char *other)
         EVP_PKEY_free(publics[i]);
     }
     EVP_PKEY_free(key);
-}
-
-static int has(const char *algorithm, const char *properties)
-{
-    EVP_KEYMGMT *keymgmt;
-    ERR_set_mark();
-    keymgmt = EVP_KEYMGMT_fetch(NULL, algorithm, properties);
-    ERR_pop_to_mark();
-    EVP_KEYMGMT_free(keymgmt);
-    return keymgmt != NULL;
 }
 
 int main(void)

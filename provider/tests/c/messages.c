@@ -1,13 +1,11 @@
 /* Signs and verifies by the calls that OpenSSL 3.4 added, EVP_PKEY_sign_message_init and its like, with every signature
  * algorithm of the provider `qtls`. OPENSSL_CONF says what is activated. One line an algorithm, its name. Any failure ends the
  * program with status 1 and its reasons on stderr. */
+#include "common.h"
+
 #include <openssl/core_names.h>
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <openssl/params.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 static const char *const algorithms[] = {"ML-DSA-44",
@@ -22,15 +20,6 @@ static const char *const algorithms[] = {"ML-DSA-44",
 static const char ours[] = "provider=qtls";
 static const unsigned char message[] = "a message in pieces";
 static unsigned char string[] = "context";
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "messages: %s failed at line %d\n", #what, __LINE__);                                      \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 /* The one error in the queue that the provider made says so; the queue is empty afterwards. libcrypto 3.5 adds one of its
  * own. */

@@ -1,26 +1,15 @@
 /* Several threads begin to use every algorithm at the same moment, the first time that anyone does. OPENSSL_CONF says
  * what is activated. Status 1, with the reasons on stderr, when a thread fails. */
+#include "common.h"
+
 #include <openssl/crypto.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 enum { THREADS = 8, ROUNDS = 5 };
 
 static const char *const algorithms[] = {"X25519MLKEM768", "SecP256r1MLKEM768", "SecP384r1MLKEM1024",
                                          "ML-KEM-512",     "ML-KEM-768",        "ML-KEM-1024"};
-
-#define REQUIRE(what)                                                                                                  \
-    do {                                                                                                               \
-        if (!(what)) {                                                                                                 \
-            fprintf(stderr, "threads: %s failed at line %d\n", #what, __LINE__);                                       \
-            ERR_print_errors_fp(stderr);                                                                               \
-            exit(1);                                                                                                   \
-        }                                                                                                              \
-    } while (0)
 
 static pthread_barrier_t start;
 /* One key that all threads use at once, as workers of one server share its keys. */
@@ -39,21 +28,12 @@ static void exchange(EVP_PKEY *key)
     EVP_PKEY_CTX_free(context);
 }
 
-static EVP_PKEY *generate(const char *algorithm)
-{
-    EVP_PKEY *key = NULL;
-    EVP_PKEY_CTX *context = EVP_PKEY_CTX_new_from_name(NULL, algorithm, NULL);
-    REQUIRE(context && EVP_PKEY_keygen_init(context) == 1 && EVP_PKEY_keygen(context, &key) == 1);
-    EVP_PKEY_CTX_free(context);
-    return key;
-}
-
 static void *run(void *unused)
 {
     pthread_barrier_wait(&start);
     for (int round = 0; round < ROUNDS; round++)
         for (size_t i = 0; i < sizeof(algorithms) / sizeof(algorithms[0]); i++) {
-            EVP_PKEY *key = generate(algorithms[i]);
+            EVP_PKEY *key = generate(algorithms[i], NULL);
             exchange(key);
             EVP_PKEY_free(key);
         }
@@ -73,7 +53,7 @@ int main(void)
         REQUIRE(pthread_create(&threads[i], NULL, run, NULL) == 0);
     pthread_barrier_wait(&start);
     pthread_barrier_wait(&start);
-    shared = generate("X25519MLKEM768");
+    shared = generate("X25519MLKEM768", NULL);
     pthread_barrier_wait(&start);
     for (int i = 0; i < THREADS; i++)
         REQUIRE(pthread_join(threads[i], NULL) == 0);
