@@ -104,6 +104,7 @@ compile_error!(
 
 mod algorithm;
 mod backend;
+mod digest;
 mod encoding;
 mod error;
 mod kem;
@@ -121,6 +122,7 @@ pub use backend::AwsLc;
 #[cfg(feature = "rustcrypto")]
 pub use backend::RustCrypto;
 pub use backend::{Backend, DefaultBackend};
+pub use digest::Digest;
 pub use encoding::{
     EncodingProblem, PbesCipher, PrivateKeyForm, algorithm_identifier_der, encrypt_pkcs8, pkcs8_algorithm,
     spki_algorithm, to_pem,

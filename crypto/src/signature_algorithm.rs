@@ -154,8 +154,12 @@ impl Classical {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HashFunction {
+    /// SHA-224 (FIPS 180-4).
+    Sha224,
     /// SHA-256 (FIPS 180-4).
     Sha256,
+    /// SHA-384 (FIPS 180-4).
+    Sha384,
     /// SHA-512 (FIPS 180-4).
     Sha512,
     /// SHAKE256 (FIPS 202), squeezed once, to any length.
@@ -166,7 +170,9 @@ impl HashFunction {
     /// Bytes of the output where it is fixed; for SHAKE256 those of ML-DSA's µ and `tr`.
     pub const fn output_bytes(self) -> usize {
         match self {
+            Self::Sha224 => 28,
             Self::Sha256 => 32,
+            Self::Sha384 => 48,
             Self::Sha512 | Self::Shake256 => 64,
         }
     }

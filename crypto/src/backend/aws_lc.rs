@@ -331,7 +331,9 @@ impl Backend for AwsLc {
         // SAFETY: the hash is live and ours, the functions are statics of the library; the engine may be NULL.
         let done = unsafe {
             let function = match function {
+                HashFunction::Sha224 => ffi::EVP_sha224(),
                 HashFunction::Sha256 => ffi::EVP_sha256(),
+                HashFunction::Sha384 => ffi::EVP_sha384(),
                 HashFunction::Sha512 => ffi::EVP_sha512(),
                 HashFunction::Shake256 => ffi::EVP_shake256(),
             };

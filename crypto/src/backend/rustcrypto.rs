@@ -146,8 +146,12 @@ pub enum ClassicalSigningKey {
 /// A hash being computed.
 #[derive(Clone)]
 pub enum Hash {
+    /// SHA-224.
+    Sha224(sha2::Sha224),
     /// SHA-256.
     Sha256(sha2::Sha256),
+    /// SHA-384.
+    Sha384(sha2::Sha384),
     /// SHA-512.
     Sha512(sha2::Sha512),
     /// SHAKE256.
@@ -314,7 +318,9 @@ impl Backend for RustCrypto {
 
     fn hash(function: HashFunction) -> Result<Hash, Error> {
         Ok(match function {
+            HashFunction::Sha224 => Hash::Sha224(Default::default()),
             HashFunction::Sha256 => Hash::Sha256(Default::default()),
+            HashFunction::Sha384 => Hash::Sha384(Default::default()),
             HashFunction::Sha512 => Hash::Sha512(Default::default()),
             HashFunction::Shake256 => Hash::Shake256(Default::default()),
         })
@@ -323,7 +329,9 @@ impl Backend for RustCrypto {
     fn hash_update(hash: &mut Hash, message: &[u8]) -> Result<(), Error> {
         use sha2::digest::Update;
         match hash {
+            Hash::Sha224(hash) => hash.update(message),
             Hash::Sha256(hash) => hash.update(message),
+            Hash::Sha384(hash) => hash.update(message),
             Hash::Sha512(hash) => hash.update(message),
             Hash::Shake256(hash) => hash.update(message),
         }
@@ -338,7 +346,9 @@ impl Backend for RustCrypto {
         use sha2::digest::{ExtendableOutput, FixedOutput, XofReader};
         const WRONG: Error = Error::Backend("finalize_into");
         match hash {
+            Hash::Sha224(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
             Hash::Sha256(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
+            Hash::Sha384(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
             Hash::Sha512(hash) => hash.finalize_into(out.try_into().map_err(|_| WRONG)?),
             Hash::Shake256(hash) => hash.finalize_xof().read(out),
         }
