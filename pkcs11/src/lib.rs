@@ -35,6 +35,8 @@ mod error;
 mod hsm;
 mod key;
 mod pin;
+#[allow(dead_code)]
+mod raw;
 mod status;
 mod uri;
 
