@@ -30,11 +30,14 @@
 //!   out, and is wiped.
 #![deny(unsafe_code)]
 
+mod breaker;
 mod config;
 mod error;
 mod hsm;
 mod key;
 mod pin;
+#[allow(dead_code)]
+mod raw;
 mod status;
 mod uri;
 
