@@ -30,6 +30,7 @@
 //!   out, and is wiped.
 #![deny(unsafe_code)]
 
+mod breaker;
 mod config;
 mod error;
 mod hsm;
