@@ -129,7 +129,9 @@ impl Module {
         let life = self.life();
         let mut gate = life.write()?;
         match *gate {
-            Gate::Open { epoch: now, ours } if now != epoch || !ours => Ok(Opened { epoch: now, fresh: now != epoch }),
+            Gate::Open { epoch: now, ours } if now != epoch || !ours => {
+                Ok(Opened { epoch: now, fresh: now != epoch })
+            }
             Gate::Open { .. } => {
                 self.finalize(life, &mut gate);
                 self.initialize(life, &mut gate, environment)

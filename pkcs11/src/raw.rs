@@ -678,6 +678,35 @@ pub(crate) fn set_environment(name: &OsStr, value: &OsStr) {
     unsafe { libc::setenv(name.as_ptr(), value.as_ptr(), 1) };
 }
 
+/// How a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Beside others that share it.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Locks a file (`flock`) without waiting; whether nobody else has. The lock belongs to the open file: processes forked from
+/// now on hold it too, until the last of them has closed it.
+///
+/// # Errors
+/// What the system answers.
+pub(crate) fn try_lock(file: &std::fs::File, lock: Lock) -> io::Result<bool> {
+    let operation = match lock {
+        Lock::Shared => libc::LOCK_SH,
+        Lock::Exclusive => libc::LOCK_EX,
+    };
+    // SAFETY: the descriptor is open as long as `file` is borrowed; the call touches no memory.
+    if unsafe { libc::flock(file.as_raw_fd(), operation | libc::LOCK_NB) } == 0 {
+        return Ok(true);
+    }
+    match io::Error::last_os_error() {
+        error if error.kind() == io::ErrorKind::WouldBlock => Ok(false),
+        error => Err(error),
+    }
+}
+
 type GetFunctionList = unsafe extern "C" fn(*mut *mut CK_FUNCTION_LIST) -> CK_RV;
 
 /// What has changed since 2.x in the functions that are called here is nothing.
