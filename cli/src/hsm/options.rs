@@ -39,6 +39,11 @@ pub(crate) struct TokenOptions {
 }
 
 impl TokenOptions {
+    /// Those of a configuration alone.
+    pub(super) fn of_configuration(conf: Option<PathBuf>) -> Self {
+        Self { conf, module: None, token: None, pin_source: None }
+    }
+
     /// The options, parsed.
     ///
     /// # Errors
