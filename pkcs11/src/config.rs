@@ -37,7 +37,6 @@ const DEFAULT_WAIT_MS: u64 = 1_000;
 const DEFAULT_TIMEOUT_MS: u64 = 5_000;
 const DEFAULT_RETRY_MS: u64 = 100;
 const DEFAULT_BREAKER_MS: u64 = 60_000;
-const DEFAULT_STATUS_DIRECTORY: &str = "/run/qtls";
 
 /// One token to try.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +73,9 @@ pub struct Config {
 }
 
 impl Config {
+    /// Where the counters lie unless `pkcs11-status-dir` says otherwise.
+    pub const DEFAULT_STATUS_DIRECTORY: &str = "/run/qtls";
+
     /// Reads the options through `get`, which answers a name with the section's value for it; none where there is no option
     /// of tokens at all.
     ///
@@ -150,7 +152,7 @@ impl Config {
             software_keys,
             status_directory: absolute(
                 STATUS_DIRECTORY,
-                get(STATUS_DIRECTORY).unwrap_or(DEFAULT_STATUS_DIRECTORY),
+                get(STATUS_DIRECTORY).unwrap_or(Self::DEFAULT_STATUS_DIRECTORY),
             )?,
         }))
     }

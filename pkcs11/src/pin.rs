@@ -122,7 +122,7 @@ impl PinSource {
             return refuse("has a zero byte in it");
         }
         if text.starts_with('/') {
-            return Ok(Self::File(text.into()));
+            return Ok(Self::File(one_slash(text)));
         }
         let Some((prefix, rest)) = text.split_once(':').filter(|(prefix, _)| PREFIXES.contains(prefix))
         else {
@@ -136,7 +136,7 @@ impl PinSource {
         match prefix {
             // RFC 8089: file:/path, file:///path.
             "file" => match rest.strip_prefix("//").unwrap_or(rest) {
-                path if path.starts_with('/') => Ok(Self::File(path.into())),
+                path if path.starts_with('/') => Ok(Self::File(one_slash(path))),
                 _ => refuse("'file:' needs an absolute path, since servers change their working directory"),
             },
             "env" if rest.contains('=') => refuse("'env:' needs the name of a variable, which has no '='"),
@@ -201,6 +201,11 @@ impl fmt::Display for PinSource {
             Self::Value(_) => f.write_str("value:…"),
         }
     }
+}
+
+/// An absolute path with one slash at its beginning: two would be read as those of a URI when `file:` stands before them.
+fn one_slash(path: &str) -> PathBuf {
+    Path::new("/").join(path.trim_start_matches('/'))
 }
 
 fn let_it_be_read(path: &Path) -> String {
@@ -320,6 +325,8 @@ mod tests {
             ("/etc/pin", PinSource::File("/etc/pin".into())),
             (" file:/etc/pin ", PinSource::File("/etc/pin".into())),
             ("file:///etc/pin", PinSource::File("/etc/pin".into())),
+            ("file:////etc//pin", PinSource::File("/etc//pin".into())),
+            ("//etc/pin", PinSource::File("/etc/pin".into())),
             ("env:HSM_PIN", PinSource::Environment("HSM_PIN".into())),
             ("cmd:pass show hsm: pin", PinSource::Command("pass show hsm: pin".into())),
             ("cred:hsm-pin", PinSource::Credential("hsm-pin".into())),
@@ -377,7 +384,7 @@ mod tests {
             ("\n1234", "is empty"),
             (&"7".repeat(MAX_BYTES + 1), "longer than 255"),
             (&"7".repeat(10_000), "longer than 255"),
-            ("12\034", "zero byte"),
+            ("12\x0034", "zero byte"),
         ] {
             std::fs::write(&path, content).unwrap();
             assert!(unresolved(&source).contains(why), "{why}");
