@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use crate::{
     openssl_conf::OpensslConf,
     pki::{ECDSA, KeyType, ML_DSA_44, ML_DSA_65, ML_DSA_87, RSA},
-    platform::{Platform, WorkDir, module, setup},
+    platform::{Platform, WorkDir, module, setup, workspace},
     process::{Process, wait_for},
 };
 
@@ -108,8 +108,13 @@ impl Token {
 
     /// The same without PIN.
     pub fn openssl_conf_without_pin(&self) -> OpensslConf {
+        self.openssl_conf_of_module(&self.module())
+    }
+
+    /// An openssl.cnf with the provider and this token, reached through another module; without PIN.
+    pub fn openssl_conf_of_module(&self, module: &str) -> OpensslConf {
         OpensslConf::new()
-            .provider_line(&format!("pkcs11-module = {}", self.module()))
+            .provider_line(&format!("pkcs11-module = {module}"))
             .provider_line(&format!("pkcs11-token = {}", self.label))
             .provider_line(&format!("pkcs11-status-dir = {}", self.directory.inside("status")))
     }
@@ -265,6 +270,65 @@ fn succeeded(program: &str, arguments: &[&str], output: Output) -> Result<String
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(text)
+}
+
+/// A module in front of a token's own, with faults that can be turned on and off while servers run
+/// (`tests/setup/faulty.c`).
+pub struct Faulty<'a> {
+    token: &'a Token,
+}
+
+impl<'a> Faulty<'a> {
+    /// Compiles one in front of this token's module.
+    pub fn new(token: &'a Token) -> Result<Faulty<'a>> {
+        let directory = token.directory();
+        let source = workspace().join("tests/setup/faulty.c");
+        let output = Command::new("gcc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror"])
+            .arg(format!("-DREAL=\"{}\"", token.module()))
+            .arg(format!("-DCONTROL=\"{}\"", directory.inside("faults")))
+            .arg("-o")
+            .args([directory.outside("faulty.so"), source])
+            .output()?;
+        ensure!(output.status.success(), "gcc: {}", String::from_utf8_lossy(&output.stderr));
+        let faulty = Faulty { token };
+        faulty.set("")?;
+        faulty.forget_calls()?;
+        Ok(faulty)
+    }
+
+    /// The module's file, as the platform's programs see it.
+    pub fn module(&self) -> String {
+        self.token.directory().inside("faulty.so")
+    }
+
+    /// An openssl.cnf with the provider and the token behind this module, the PIN from a file of root's.
+    pub fn openssl_conf(&self) -> OpensslConf {
+        let conf = self.token.openssl_conf_of_module(&self.module());
+        conf.provider_line(&format!("pkcs11-pin-source = {}", self.token.pin_source()))
+    }
+
+    /// Sets the faults, one a line: `C_Sign fail 48`, `C_Sign hang 30`, `C_OpenSession limit 2`, `C_GetTokenInfo flags 131072`.
+    pub fn set(&self, faults: &str) -> Result<()> {
+        // Never half written: the module reads it at every call.
+        let directory = self.token.directory();
+        directory.write("faults.new", &format!("{faults}\n"))?;
+        Ok(fs::rename(directory.outside("faults.new"), directory.outside("faults"))?)
+    }
+
+    /// How often this function was called, by all processes together.
+    pub fn calls(&self, function: &str) -> Result<usize> {
+        let calls = fs::read_to_string(self.token.directory().outside("faults.calls"))?;
+        Ok(calls.lines().filter(|line| line.split(' ').next() == Some(function)).count())
+    }
+
+    /// Begins to count anew.
+    pub fn forget_calls(&self) -> Result<()> {
+        let file = self.token.directory().outside("faults.calls");
+        fs::write(&file, "")?;
+        // Workers write too.
+        Ok(fs::set_permissions(file, fs::Permissions::from_mode(0o666))?)
+    }
 }
 
 /// A SoftHSM token that is a process of its own, reached through a socket: p11-kit's server.
