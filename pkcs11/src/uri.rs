@@ -1,7 +1,7 @@
 //! PKCS#11 URIs (RFC 7512).
 
-use crate::pin::{Pin, PinSource};
 use crate::Error;
+use crate::pin::{Pin, PinSource};
 
 /// `CKA_CLASS` as the attribute `type` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
