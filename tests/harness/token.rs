@@ -9,12 +9,13 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
+use rustix::process::Signal;
 
 use crate::{
     openssl_conf::OpensslConf,
     pki::{ECDSA, KeyType, ML_DSA_44, ML_DSA_65, ML_DSA_87, RSA},
     platform::{Platform, WorkDir, module, setup, workspace},
-    process::{Process, wait_for},
+    process::{Process, children, send, wait_for},
 };
 
 /// The PIN of every token here. Nothing that a test can read afterwards may hold it.
@@ -364,8 +365,13 @@ impl<'a> TokenServer<'a> {
 
     /// Ends the process at once, and with it every session.
     pub fn kill(&mut self) -> Result<()> {
-        if let Some(mut process) = self.process.take() {
-            process.stop(rustix::process::Signal::KILL)?;
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        // It has a child for each connection, which would go on without it.
+        let connections = children(process.pid())?;
+        process.stop(Signal::KILL)?;
+        for connection in connections {
+            // It may have ended in between.
+            drop(send(connection, Signal::KILL));
         }
         Ok(())
     }
@@ -379,6 +385,12 @@ impl<'a> TokenServer<'a> {
     /// The module on our side.
     pub fn module(&self) -> &'static str {
         "/usr/lib/x86_64-linux-gnu/pkcs11/p11-kit-client.so"
+    }
+}
+
+impl Drop for TokenServer<'_> {
+    fn drop(&mut self) {
+        drop(self.kill());
     }
 }
 

@@ -3,6 +3,7 @@
  * Compiled by tests/harness/token.rs with REAL, the module behind it, and CONTROL, a file with one fault a line:
  *
  *   C_Sign fail 48        answers CKR_DEVICE_ERROR (0x30)
+ *   C_Sign once 48        the same, one time in each process
  *   C_Sign hang 30        answers after so many seconds
  *   C_OpenSession limit 2 answers CKR_SESSION_COUNT while this process has two
  *   C_GetTokenInfo flags 131072   adds flags to those of the token (PKCS#11 v2.40 section 3.2)
@@ -15,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 typedef unsigned long ulong_t;
@@ -60,6 +62,15 @@ static int fault(const char *name, char kind[16], long *number) {
     return found;
 }
 
+/* Whether CONTROL was written since the last time that this was asked. */
+static int is_new(void) {
+    static struct timespec last;
+    struct stat now;
+    if (stat(CONTROL, &now) != 0 || memcmp(&now.st_mtim, &last, sizeof last) == 0) return 0;
+    last = now.st_mtim;
+    return 1;
+}
+
 static ulong_t call(const char *name, int place, ulong_t a, ulong_t b, ulong_t c, ulong_t d, ulong_t e, ulong_t f,
                     ulong_t g, ulong_t h) {
     char kind[16] = "";
@@ -67,6 +78,7 @@ static ulong_t call(const char *name, int place, ulong_t a, ulong_t b, ulong_t c
     note(name);
     int faulty = fault(name, kind, &number);
     if (faulty && strcmp(kind, "fail") == 0) return (ulong_t)number;
+    if (faulty && strcmp(kind, "once") == 0 && is_new()) return (ulong_t)number;
     if (faulty && strcmp(kind, "hang") == 0) sleep((unsigned)number);
     if (faulty && strcmp(kind, "limit") == 0 && __atomic_load_n(&sessions, __ATOMIC_SEQ_CST) >= number)
         return CKR_SESSION_COUNT;

@@ -53,7 +53,8 @@ make_kryoptic() {
         mount --bind /dev "$2/dev"
         root=$2
         shift 2
-        exec chroot "$root" "$@"' sh "$(rustc --print sysroot)" "$root" /bin/sh -ec '
+        exec chroot "$root" "$@"' sh "$(rustc --print sysroot)" "$root" \
+        /usr/bin/env -i PATH=/rust/bin:/usr/bin:/bin HOME=/kryoptic /bin/sh -ec '
         if [ -d /openssl ]; then
             cd /openssl
             # What ossl-sys would build, and no more than it needs.
@@ -63,7 +64,6 @@ make_kryoptic() {
             export KRYOPTIC_OPENSSL_SOURCES=/openssl
         fi
         cd /kryoptic
-        export PATH=/rust/bin:$PATH HOME=/kryoptic
         cargo build --release --frozen "$@" --features pqc
     ' sh "${features[@]}"
     # The tests read no backtrace of it.
