@@ -54,6 +54,9 @@ files! {
     openssl_cnf_with_system_adds_to_the_systems_file:
         "openssl-cnf" "with-system.cnf", with_openssl_cnf(|server| mode(server, &every_group(), true));
 
+    openssl_cnf_hsm_serves_a_key_in_a_token:
+        "openssl-cnf" "hsm.cnf", with_token(key_in_a_token);
+
     nginx_conf_require_any_accepts_every_group_and_tls_1_2:
         "nginx-conf" "require_any.conf", with_nginx_conf(|gateway| nginx_mode(gateway, &every_group(), true));
     nginx_conf_require_pqc_accepts_hybrids_and_pure_ml_kem:
@@ -82,6 +85,8 @@ files! {
         "nginx-conf" "mtls.conf", with_nginx_conf(client_certificates);
     nginx_conf_upstream_mtls_presents_an_ml_dsa_certificate:
         "nginx-conf" "upstream-mtls.conf", with_modern_nginx_conf(upstream_with_certificate);
+    nginx_conf_hsm_signs_by_the_token_and_by_the_file:
+        "nginx-conf" "hsm.conf", with_token(key_in_a_token);
 }
 
 #[test]
@@ -492,6 +497,16 @@ impl Files {
 
     /// The same; `adjust` sees the file with its certificates, ports and application filled in.
     fn start_with(&self, adjust: impl FnOnce(String, &WorkDir) -> Result<String>) -> Result<Gateway> {
+        self.start_on(&[], |directory| openssl_cnf(directory, "with-system.cnf"), adjust)
+    }
+
+    /// The same with another openssl.cnf, and with variables in the environment of nginx's master.
+    fn start_on(
+        &self,
+        environment: &[(String, String)],
+        openssl_conf: impl FnOnce(&WorkDir) -> Result<String>,
+        adjust: impl FnOnce(String, &WorkDir) -> Result<String>,
+    ) -> Result<Gateway> {
         let directory = WorkDir::new(self.platform)?;
         let (port, application) = (free_port()?, free_port()?);
         let mut text = shipped("nginx-conf", &self.name)?
@@ -507,10 +522,17 @@ impl Files {
              server {{ listen 127.0.0.1:{application}; location / {{ return 200 \"{APPLICATION}\\n\"; }} }}\n\
              {text}\n}}\n"
         );
-        let openssl_conf = openssl_cnf(&directory, "with-system.cnf")?;
+        let openssl_conf = openssl_conf(&directory)?;
         let openssl_conf = directory.write("openssl.cnf", &openssl_conf)?;
-        let nginx =
-            Nginx::start_with(self.platform, directory, &openssl_conf, &conf, vec![port, application])?;
+        let ports = vec![port, application];
+        let nginx = Nginx::start_with_environment(
+            self.platform,
+            directory,
+            &openssl_conf,
+            environment,
+            &conf,
+            ports,
+        )?;
         Ok(Gateway { platform: self.platform, nginx })
     }
 }
