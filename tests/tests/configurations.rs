@@ -23,6 +23,7 @@ use qtls_tests::{
     process::{Process, free_port, wait_for},
     report::Report,
     rustls_client::{RustlsClient, connect, presents},
+    token::{Kind, Token},
 };
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, version::TLS12};
 
@@ -524,15 +525,8 @@ impl Files {
         );
         let openssl_conf = openssl_conf(&directory)?;
         let openssl_conf = directory.write("openssl.cnf", &openssl_conf)?;
-        let ports = vec![port, application];
-        let nginx = Nginx::start_with_environment(
-            self.platform,
-            directory,
-            &openssl_conf,
-            environment,
-            &conf,
-            ports,
-        )?;
+        let environment = [environment, &[("OPENSSL_CONF".to_owned(), openssl_conf)]].concat();
+        let nginx = Nginx::start_in(self.platform, directory, &environment, &conf, vec![port, application])?;
         Ok(Gateway { platform: self.platform, nginx })
     }
 }
@@ -702,6 +696,49 @@ fn three_certificates(files: &Files) -> Result<()> {
     let client = RustlsClient::with_version(&TLS12, "X25519:P-256", &roots, None, None)?;
     let exchange = client.get(gateway.port())?;
     ensure!(exchange.chain.first() == Some(pki().leaf(ECDSA, ECDSA)?.der()), "TLS 1.2 did not get ECDSA");
+    gateway.quit()
+}
+
+/// Runs `check` where a software token has ML-DSA, and where the oldest OpenSSL has to do with RSA and EC.
+fn with_token(file: &str, check: impl Fn(&Files, Kind) -> Result<()>) {
+    let mut report = Report::new();
+    for (platform, kind) in [(&DEBIAN_12, Kind::SoftHsm), (&DEBIAN_13, Kind::Kryoptic)] {
+        report.check(platform.name, check(&Files { platform, name: file.to_owned() }, kind));
+    }
+    report.finish();
+}
+
+/// `openssl-cnf/hsm.cnf` and `nginx-conf/hsm.conf` belong together: a key in the token beside one in a file.
+fn key_in_a_token(files: &Files, kind: Kind) -> Result<()> {
+    let token = Token::new(files.platform, kind)?;
+    let key = if kind == Kind::Kryoptic { ML_DSA_65 } else { ECDSA };
+    let leaf = pki().leaf_for(key, &token.generate("web", key)?)?;
+    let rsa = pki().leaf(RSA, RSA)?;
+    let openssl_conf = |directory: &WorkDir| {
+        let below = directory.write("with-system.cnf", &openssl_cnf(directory, "with-system.cnf")?)?;
+        let text = shipped("openssl-cnf", "hsm.cnf")?;
+        let text = fill(&text, ".include /usr/local/lib/qtls/with-system.cnf", &format!(".include {below}"))?;
+        let text = fill(&text, "/usr/lib/softhsm/libsofthsm2.so", &token.module())?;
+        let status = format!("pkcs11-status-dir = {}", directory.inside(""));
+        let text = fill(&text, "pkcs11-token = gateway", &format!("pkcs11-token = gateway\n{status}"))?;
+        fill(&text, "file:/etc/qtls/hsm.pin", &token.pin_source())
+    };
+    let shipped = Files { platform: files.platform, name: "hsm.conf".to_owned() };
+    let gateway = shipped.start_on(&[token.environment()], openssl_conf, |text, directory| {
+        directory.write("server-hsm.pem", &leaf.chain)?;
+        directory.write("server-hsm.key", &token.key_ref("web")?)?;
+        write_leaf(directory, "server-rsa", &rsa)?;
+        Ok(text)
+    })?;
+    for (schemes, root, expected) in
+        [(None, key, leaf.der()), (Some(&[SignatureScheme::RSA_PSS_SHA256][..]), RSA, rsa.der())]
+    {
+        let roots = [pki().root(root)?.der.clone()];
+        let client = RustlsClient::with_certificates(HYBRID, &roots, schemes, None)?;
+        let exchange = client.get(gateway.port())?;
+        ensure!(exchange.chain.first() == Some(expected), "not the {} certificate came", root.name);
+        ensure!(exchange.text.contains("protocol=TLSv1.3 "), "{}", exchange.text);
+    }
     gateway.quit()
 }
 
