@@ -7,5 +7,5 @@ mod kem_group;
 pub mod net;
 pub mod probe;
 pub mod serve;
-mod style;
+pub mod style;
 pub mod tls;

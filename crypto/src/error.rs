@@ -191,6 +191,8 @@ pub enum Error {
         /// Bytes it had.
         got: usize,
     },
+    /// A classical private key is not PKCS#8 with RSA of 2,048 to 16,384 bits or with a key on P-256 or P-384.
+    ClassicalKey,
     /// Something is asked of an algorithm that it does not have.
     Unsupported {
         /// Name of the algorithm.
@@ -255,6 +257,7 @@ impl Error {
             | Self::CipherUnknown
             | Self::ContextLength { .. }
             | Self::MuLength { .. }
+            | Self::ClassicalKey
             | Self::Unsupported { .. } => Fault::Caller,
             Self::KnownAnswerMismatch { .. } | Self::Randomness | Self::Backend(_) => Fault::Machine,
         }
@@ -391,6 +394,11 @@ impl fmt::Display for Error {
             Self::MuLength { algorithm, got } => {
                 write!(f, "{algorithm}: the message representative mu has {got} bytes, it must have 64")
             }
+            Self::ClassicalKey => write!(
+                f,
+                "this is no RSA (2,048 to 16,384 bits) or EC (P-256, P-384) private key in PKCS#8, or a damaged one; \
+                 `openssl pkcs8 -topk8 -nocrypt` converts other forms"
+            ),
             Self::Unsupported { algorithm, what } => write!(f, "{algorithm} does not have {what}"),
             Self::KnownAnswerMismatch { algorithm, step } => write!(
                 f,

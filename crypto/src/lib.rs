@@ -63,6 +63,8 @@
 //! # }
 //! ```
 //!
+//! Beside the tables stand [`Digest`] and (with `aws-lc`) [`ClassicalPrivateKey`], for signatures of keys in tokens.
+//!
 //! # One key file
 //! ```
 //! use qtls_crypto::{KeyAlgorithm, PrivateKey, PrivateKeyForm, pkcs8_algorithm, to_pem};
@@ -104,6 +106,8 @@ compile_error!(
 
 mod algorithm;
 mod backend;
+#[cfg(feature = "aws-lc")]
+mod classical_key;
 mod digest;
 mod encoding;
 mod error;
@@ -122,6 +126,8 @@ pub use backend::AwsLc;
 #[cfg(feature = "rustcrypto")]
 pub use backend::RustCrypto;
 pub use backend::{Backend, DefaultBackend};
+#[cfg(feature = "aws-lc")]
+pub use classical_key::{ClassicalPrivateKey, RsaPadding};
 pub use digest::Digest;
 pub use encoding::{
     EncodingProblem, PbesCipher, PrivateKeyForm, algorithm_identifier_der, encrypt_pkcs8, pkcs8_algorithm,

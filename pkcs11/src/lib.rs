@@ -30,12 +30,17 @@
 //!   out, and is wiped.
 #![deny(unsafe_code)]
 
+mod breaker;
 mod config;
 mod error;
 mod hsm;
 mod key;
+mod module;
 mod pin;
+#[allow(dead_code)]
+mod raw;
 mod status;
+mod timed;
 mod uri;
 
 pub use config::{Config, TokenConfig};
@@ -49,5 +54,5 @@ pub use uri::{ObjectClass, Uri};
 /// Whether the calling thread is inside a call of a token's module. A software token uses the libcrypto of the process,
 /// whose providers may lead back to us: whoever is asked then refuses.
 pub fn inside_token() -> bool {
-    false
+    module::inside()
 }

@@ -36,7 +36,7 @@ pub(super) fn is_yes(value: &str) -> bool {
 }
 
 /// OpenSSL ignores everything up to the last dot of a key, so that a key can come twice.
-fn skip_dot(key: &str) -> &str {
+pub(super) fn skip_dot(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 

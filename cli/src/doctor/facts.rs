@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::bail;
 use qtls_cli::net;
 use qtls_cli::probe::survey::{Questioner, Survey};
 
@@ -60,9 +61,7 @@ impl Facts {
         let mut plain_environment = target.environment.clone();
         plain_environment.retain(|name, _| !name.to_string_lossy().starts_with("LD_"));
         let plain_libraries = list(&plain_environment).unwrap_or_default();
-        let openssl = libraries.as_ref().ok().and_then(|libraries| {
-            Some((find_library(libraries, "libcrypto.so")?, find_library(libraries, "libssl.so")?))
-        });
+        let openssl = libraries.as_ref().ok().and_then(|libraries| openssl_among(libraries));
         // Interpreters and servers with modules (Apache) load libssl later: then it is seen in the process only.
         let openssl = openssl.or_else(|| mapped_openssl(target.process?));
         let process = find_process(target);
@@ -84,21 +83,14 @@ impl Facts {
 
     fn ask_library(&mut self, target: &Target, arguments: &Arguments) -> anyhow::Result<()> {
         let Some((libcrypto, libssl)) = self.openssl.clone() else { return Ok(()) };
-        let surroundings = Surroundings {
-            environment: target.environment.clone(),
-            user: target.user_to_become(),
-            time_limit: Duration::from_secs(arguments.time_limit.into()),
-        };
+        let surroundings = surroundings(target, arguments);
         let mut request = Request {
-            task: Task::Examine,
-            libcrypto,
-            libssl,
             application: arguments.application.clone().or_else(|| target.application()),
             reads_configuration: target.reads_configuration(),
             provider: arguments.provider.clone(),
-            module: PathBuf::new(),
             profiles: target.profiles(),
             identities: target.identities().to_vec(),
+            ..Request::for_libraries(Task::Examine, libcrypto, libssl)
         };
         self.examination = Some(inner::run(&request, &surroundings)?);
         if target.reads_configuration() {
@@ -130,6 +122,35 @@ impl Facts {
     }
 }
 
+/// What the target's libcrypto reads as its configuration; none where the target has no OpenSSL.
+///
+/// # Errors
+/// The program cannot be examined, or its library does not come so far.
+pub(super) fn read_configuration(target: &Target, arguments: &Arguments) -> anyhow::Result<Option<Report>> {
+    let program = Program::read(&target.program)?;
+    let Some(interpreter) = program.interpreter else { return Ok(None) };
+    let libraries = elf::libraries(&target.program, &interpreter, &target.environment)?;
+    let found = openssl_among(&libraries).or_else(|| mapped_openssl(target.process?));
+    let Some((libcrypto, libssl)) = found else { return Ok(None) };
+    let request = Request::for_libraries(Task::ReadConfiguration, libcrypto, libssl);
+    match inner::run(&request, &surroundings(target, arguments))? {
+        Ending::Reported(report) => match &report.loader_error {
+            Some(error) => bail!("libssl does not load: {error}"),
+            None => Ok(Some(*report)),
+        },
+        Ending::Died { step, how, .. } => bail!("{} was {how} while {step}", target.program.display()),
+    }
+}
+
+/// As whom and where the inner process runs for a target.
+fn surroundings(target: &Target, arguments: &Arguments) -> Surroundings {
+    Surroundings {
+        environment: target.environment.clone(),
+        user: target.user_to_become(),
+        time_limit: Duration::from_secs(arguments.time_limit.into()),
+    }
+}
+
 /// Where OpenSSL looks for the module of a provider (`provider_init`); none for those inside of libcrypto.
 fn module_of(entry: &ProviderEntry, modules_directory: &Path) -> Option<PathBuf> {
     entry.settings.as_ref()?;
@@ -138,6 +159,11 @@ fn module_of(entry: &ProviderEntry, modules_directory: &Path) -> Option<PathBuf>
         None if ["default", "base", "null"].contains(&entry.name.as_str()) => None,
         None => Some(modules_directory.join(format!("{}.so", entry.name))),
     }
+}
+
+/// libcrypto and libssl.
+fn openssl_among(libraries: &[Library]) -> Option<(PathBuf, PathBuf)> {
+    Some((find_library(libraries, "libcrypto.so")?, find_library(libraries, "libssl.so")?))
 }
 
 /// The file of a library by the beginning of its name.

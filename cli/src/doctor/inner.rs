@@ -44,6 +44,8 @@ pub(super) enum Task {
     Examine,
     /// Load the configuration with every error kept.
     LoadStrictly,
+    /// Parse the configuration and no more.
+    ReadConfiguration,
     /// Load the provider's module with the dynamic loader alone.
     LoadModule,
 }
@@ -66,6 +68,23 @@ pub(super) struct Request {
     pub(super) profiles: Vec<Profile>,
     /// The certificates and keys the server's configuration names.
     pub(super) identities: Vec<Identity>,
+}
+
+impl Request {
+    /// One for these libraries, that says no more.
+    pub(super) fn for_libraries(task: Task, libcrypto: PathBuf, libssl: PathBuf) -> Self {
+        Self {
+            task,
+            libcrypto,
+            libssl,
+            application: None,
+            reads_configuration: false,
+            provider: String::new(),
+            module: PathBuf::new(),
+            profiles: Vec::new(),
+            identities: Vec::new(),
+        }
+    }
 }
 
 /// What the inner process found.
@@ -298,13 +317,19 @@ pub(super) fn main() -> anyhow::Result<()> {
             step("loading the provider's module");
             Report { loader_error: libssl::try_module(&request.module).err(), ..Report::default() }
         }
-        Task::Examine | Task::LoadStrictly => {
+        Task::Examine | Task::LoadStrictly | Task::ReadConfiguration => {
             step("loading libcrypto and libssl");
             match OpenSsl::load(&request.libcrypto, &request.libssl) {
                 Err(LoadError::Loader(error)) => Report { loader_error: Some(error), ..Report::default() },
                 Err(LoadError::TooOld(version)) => Report { unsupported: Some(version), ..Report::default() },
-                Ok(openssl) if matches!(request.task, Task::Examine) => examine(&openssl, &request),
-                Ok(openssl) => load_strictly(&openssl, &request),
+                Ok(openssl) => match request.task {
+                    Task::Examine => examine(&openssl, &request),
+                    Task::ReadConfiguration => {
+                        openssl.initialise(None, false);
+                        read_configuration(&openssl, Report::default())
+                    }
+                    _ => load_strictly(&openssl, &request),
+                },
             }
         }
     };
@@ -335,27 +360,15 @@ fn load_strictly(openssl: &OpenSsl, request: &Request) -> Report {
 fn examine(openssl: &OpenSsl, request: &Request) -> Report {
     let mut report = Report {
         version: openssl.version().to_owned(),
-        configuration_file: openssl.default_configuration_file(),
         configuration_directory: openssl.info(Info::ConfigurationDirectory),
         modules_directory: modules_directory(openssl),
         ..Report::default()
     };
-    if !report.configuration_file.is_empty() {
-        report.open_error = std::fs::File::open(&report.configuration_file)
-            .and_then(|mut file| file.read(&mut [0]))
-            .err()
-            .map(|error| error.to_string());
-    }
-
     step("starting OpenSSL as the program does");
     report.started = openssl.initialise(request.application.as_deref(), request.reads_configuration);
     report.start_errors = openssl.take_errors();
 
-    step("parsing the configuration");
-    match openssl.read_configuration(&report.configuration_file) {
-        Ok(sections) => report.configuration = Some(Configuration { sections }),
-        Err(error) => report.syntax_error = Some((error.line, error.errors)),
-    }
+    report = read_configuration(openssl, report);
 
     step("asking the providers");
     report.providers = openssl.providers(&request.provider).into_iter().map(ProviderFacts::from).collect();
@@ -384,6 +397,26 @@ fn examine(openssl: &OpenSsl, request: &Request) -> Report {
     report.identities =
         request.identities.iter().map(|identity| examine_identity(openssl, identity, &report)).collect();
     report
+}
+
+/// Why the file can't be opened by this user.
+fn open_error(file: &str) -> Option<String> {
+    if file.is_empty() {
+        return None;
+    }
+    let read = std::fs::File::open(file).and_then(|mut file| file.read(&mut [0]));
+    read.err().map(|error| error.to_string())
+}
+
+fn read_configuration(openssl: &OpenSsl, report: Report) -> Report {
+    step("parsing the configuration");
+    let configuration_file = openssl.default_configuration_file();
+    let open_error = open_error(&configuration_file);
+    let report = Report { configuration_file, open_error, ..report };
+    match openssl.read_configuration(&report.configuration_file) {
+        Ok(sections) => Report { configuration: Some(Configuration { sections }), ..report },
+        Err(error) => Report { syntax_error: Some((error.line, error.errors)), ..report },
+    }
 }
 
 /// By the name of the scheme, `mldsa65`, where a list takes it (from 3.5 on), else by that of the key, `ML-DSA-65`.

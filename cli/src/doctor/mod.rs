@@ -21,9 +21,10 @@ mod unit;
 mod version;
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::{Context as _, bail};
 use clap::ValueEnum;
 use qtls_cli::net;
 
@@ -31,12 +32,18 @@ use checks::Status;
 use facts::Facts;
 use target::Target;
 
+const DEFAULT_PROVIDER: &str = "qtls";
+
+/// In seconds.
+const DEFAULT_TIME_LIMIT: u32 = 30;
+
 /// Command line of `qtls doctor`.
 #[derive(clap::Args)]
 #[command(
     after_help = "Exit code: 0 nothing is wrong (warnings are allowed), 1 something is wrong, 2 it could not be \
                         looked at.\n\nExamples:\n  qtls doctor\n  qtls doctor --conf /usr/local/lib/qtls/with-system.cnf\n  \
-                        qtls doctor --unit nginx --require require_pqc\n  qtls doctor --pid 4711 --json"
+                        qtls doctor --unit nginx --require require_pqc\n  qtls doctor --pid 4711 --json\n  \
+                        qtls doctor --hsm --unit nginx"
 )]
 pub(crate) struct Arguments {
     /// The program whose OpenSSL is examined; without it nginx, else openssl
@@ -67,12 +74,17 @@ pub(crate) struct Arguments {
     #[arg(long, value_name = "MODE", value_enum)]
     require: Vec<Requirement>,
 
+    /// Look at keys in PKCS#11 tokens too: module, token, PIN, login, each key, a trial signature. Logs in, so that a wrong
+    /// PIN counts as one try
+    #[arg(long)]
+    hsm: bool,
+
     /// Ask a running server from outside as well
     #[arg(long, value_name = "HOST:PORT")]
     connect: Option<net::Target>,
 
     /// The provider that is meant to be in force
-    #[arg(long, value_name = "NAME", default_value = "qtls")]
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_PROVIDER)]
     provider: String,
 
     /// The section name the program asks OpenSSL for, where it is not known (nginx's is)
@@ -80,7 +92,7 @@ pub(crate) struct Arguments {
     application: Option<String>,
 
     /// How long OpenSSL may take to start and answer; a self-test and two dozen handshakes take less than a second
-    #[arg(long, value_name = "SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIME_LIMIT, value_parser = clap::value_parser!(u32).range(1..))]
     time_limit: u32,
 
     /// Print JSON
@@ -94,6 +106,67 @@ pub(crate) struct Arguments {
     /// The process that loads the library; its orders come on standard input
     #[arg(long, hide = true)]
     inner: bool,
+}
+
+/// The section of the provider `qtls` in an `openssl.cnf`.
+pub(crate) struct ProviderSection {
+    /// The file.
+    pub(crate) file: PathBuf,
+    /// The section's name.
+    pub(crate) name: String,
+    /// Names and values, in order.
+    pub(crate) settings: Vec<(String, String)>,
+}
+
+/// The provider's section in this `openssl.cnf`, or in the one that the program reads that doctor would look at.
+///
+/// # Errors
+/// There is no program or library to read it with, no such file, or no such section.
+pub(crate) fn provider_section(conf: Option<&Path>) -> anyhow::Result<ProviderSection> {
+    let arguments = Arguments::of_configuration(conf);
+    let target = Target::find(&arguments)?;
+    let Some(report) = facts::read_configuration(&target, &arguments)? else {
+        bail!("{} uses no OpenSSL that could read one", target.program.display());
+    };
+    let file = PathBuf::from(&report.configuration_file);
+    let shown = file.display();
+    if let Some(error) = &report.open_error {
+        bail!("can't read {shown}: {error}");
+    }
+    let configuration = report.configuration.with_context(|| {
+        let (line, errors) = report.syntax_error.unwrap_or_default();
+        format!("{shown} is wrong in line {line}: {}", errors.join("; "))
+    })?;
+    let providers = configuration.providers(target.application().as_deref());
+    let entry = providers.into_iter().find(|entry| entry.name == arguments.provider);
+    let entry = entry.with_context(|| format!("{shown} lists no provider {}", arguments.provider))?;
+    let settings = entry.settings.with_context(|| format!("{shown} has no section [{}]", entry.section))?;
+    // OpenSSL ignores everything up to the last dot of a key.
+    let plain = |(key, value): (String, String)| (configuration::skip_dot(&key).to_owned(), value);
+    Ok(ProviderSection { file, name: entry.section, settings: settings.into_iter().map(plain).collect() })
+}
+
+impl Arguments {
+    /// Those that say no more than this.
+    fn of_configuration(conf: Option<&Path>) -> Self {
+        Self {
+            program: None,
+            conf: conf.map(Path::to_path_buf),
+            nginx_conf: None,
+            groups: None,
+            pid: None,
+            unit: None,
+            require: Vec::new(),
+            hsm: false,
+            connect: None,
+            provider: DEFAULT_PROVIDER.to_owned(),
+            application: None,
+            time_limit: DEFAULT_TIME_LIMIT,
+            json: false,
+            list_checks: false,
+            inner: false,
+        }
+    }
 }
 
 /// What may be required. The four modes judge the key exchange of TLS 1.3.

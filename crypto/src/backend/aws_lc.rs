@@ -11,7 +11,7 @@
 #![allow(unsafe_code)]
 
 use super::Backend;
-use crate::{Classical, Curve, Error, HashFunction, MlDsa, MlKem};
+use crate::{Classical, Curve, Error, HashFunction, MlDsa, MlKem, RsaPadding};
 use aws_lc_sys as ffi;
 use std::ptr::{self, NonNull};
 use zeroize::Zeroizing;
@@ -556,6 +556,129 @@ impl Backend for AwsLc {
                 Ok(signature)
             }
         }
+    }
+}
+
+/// An RSA or EC private key from a file, which signs digests. It stands in for a token's key, which no row of the tables has.
+pub(crate) struct ClassicalKey {
+    key: Handle<ffi::EVP_PKEY>,
+    is_rsa: bool,
+}
+
+impl ClassicalKey {
+    /// Reads PKCS#8 in DER; `None` where it is not an RSA key of 2,048 to 16,384 bits or one on P-256 or P-384.
+    pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<Option<Self>, Error> {
+        let mut input = ffi::CBS { data: der.as_ptr(), len: der.len() };
+        // SAFETY: the input is that of one slice, which the call copies from.
+        let Ok(key) = Handle::new(unsafe { ffi::EVP_parse_private_key(&mut input) }, "EVP_parse_private_key")
+        else {
+            return Ok(None);
+        };
+        // SAFETY: the key is live.
+        let (kind, bits) = unsafe { (ffi::EVP_PKEY_id(key.as_ptr()), ffi::EVP_PKEY_bits(key.as_ptr())) };
+        let is_rsa = kind == ffi::EVP_PKEY_RSA;
+        let usable = input.len == 0
+            && if is_rsa {
+                (2048..=16384).contains(&bits)
+            } else if kind == ffi::EVP_PKEY_EC {
+                // SAFETY: an EC key that was parsed has a group; both stay the key's.
+                let curve = unsafe {
+                    ffi::EC_GROUP_get_curve_name(ffi::EC_KEY_get0_group(ffi::EVP_PKEY_get0_EC_KEY(
+                        key.as_ptr(),
+                    )))
+                };
+                [ffi::NID_X9_62_prime256v1, ffi::NID_secp384r1].contains(&curve)
+            } else {
+                false
+            };
+        Ok(usable.then_some(Self { key, is_rsa }))
+    }
+
+    /// The public half: SubjectPublicKeyInfo in DER.
+    pub(crate) fn to_spki_der(&self) -> Result<Vec<u8>, Error> {
+        let mut der = ptr::null_mut();
+        // SAFETY: the key is live; the place is written with a buffer that becomes ours.
+        let bytes = unsafe { ffi::i2d_PUBKEY(self.key.as_ptr(), &mut der) };
+        check(bytes > 0 && !der.is_null(), "i2d_PUBKEY")?;
+        // SAFETY: the call made a buffer of that many bytes, which is freed once, after it was copied.
+        unsafe {
+            let copy = std::slice::from_raw_parts(der, bytes as usize).to_vec();
+            ffi::OPENSSL_free(der.cast());
+            Ok(copy)
+        }
+    }
+
+    /// Signs a digest: RSA with this padding, ECDSA (a DER signature) without one. `None`: the key has another type.
+    pub(crate) fn sign(&self, padding: Option<RsaPadding>, digest: &[u8]) -> Result<Option<Vec<u8>>, Error> {
+        if self.is_rsa != padding.is_some() {
+            return Ok(None);
+        }
+        let context = context(&self.key)?;
+        // SAFETY: the context is live and ours.
+        check(unsafe { ffi::EVP_PKEY_sign_init(context.as_ptr()) } == 1, "EVP_PKEY_sign_init")?;
+        if let Some(padding) = padding {
+            set_padding(&context, padding)?;
+        }
+        let mut bytes = 0;
+        // SAFETY: the digest's pointer and length are those of one slice; NULL asks for the size.
+        let done = unsafe {
+            ffi::EVP_PKEY_sign(context.as_ptr(), ptr::null_mut(), &mut bytes, digest.as_ptr(), digest.len())
+        };
+        check(done == 1, "EVP_PKEY_sign")?;
+        let mut signature = vec![0; bytes];
+        // SAFETY: as above; the signature has the bytes that were asked for.
+        let done = unsafe {
+            ffi::EVP_PKEY_sign(
+                context.as_ptr(),
+                signature.as_mut_ptr(),
+                &mut bytes,
+                digest.as_ptr(),
+                digest.len(),
+            )
+        };
+        check(done == 1 && bytes <= signature.len(), "EVP_PKEY_sign")?;
+        signature.truncate(bytes);
+        Ok(Some(signature))
+    }
+}
+
+fn set_padding(context: &Handle<ffi::EVP_PKEY_CTX>, padding: RsaPadding) -> Result<(), Error> {
+    let context = context.as_ptr();
+    match padding {
+        RsaPadding::Pkcs1 { hash } => {
+            let function = sha2(hash)?;
+            // SAFETY: the context is live and ours, the function a static of the library.
+            let done = unsafe {
+                ffi::EVP_PKEY_CTX_set_rsa_padding(context, ffi::RSA_PKCS1_PADDING) == 1
+                    && ffi::EVP_PKEY_CTX_set_signature_md(context, function) == 1
+            };
+            check(done, "EVP_PKEY_CTX_set_rsa_padding")
+        }
+        RsaPadding::Pss { hash, mgf1, salt_bytes } => {
+            let (function, mask) = (sha2(hash)?, sha2(mgf1)?);
+            let salt = i32::try_from(salt_bytes).map_err(|_| Error::Backend("set_rsa_pss_saltlen"))?;
+            // SAFETY: as above.
+            let done = unsafe {
+                ffi::EVP_PKEY_CTX_set_rsa_padding(context, ffi::RSA_PKCS1_PSS_PADDING) == 1
+                    && ffi::EVP_PKEY_CTX_set_signature_md(context, function) == 1
+                    && ffi::EVP_PKEY_CTX_set_rsa_mgf1_md(context, mask) == 1
+                    && ffi::EVP_PKEY_CTX_set_rsa_pss_saltlen(context, salt) == 1
+            };
+            check(done, "EVP_PKEY_CTX_set_rsa_padding")
+        }
+    }
+}
+
+fn sha2(function: HashFunction) -> Result<*const ffi::EVP_MD, Error> {
+    // SAFETY: the functions are statics of the library.
+    unsafe {
+        Ok(match function {
+            HashFunction::Sha224 => ffi::EVP_sha224(),
+            HashFunction::Sha256 => ffi::EVP_sha256(),
+            HashFunction::Sha384 => ffi::EVP_sha384(),
+            HashFunction::Sha512 => ffi::EVP_sha512(),
+            HashFunction::Shake256 => return Err(Error::Backend("EVP_PKEY_CTX_set_signature_md")),
+        })
     }
 }
 

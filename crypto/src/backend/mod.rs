@@ -13,6 +13,8 @@ mod rustcrypto;
 
 #[cfg(feature = "aws-lc")]
 pub use aws_lc::AwsLc;
+#[cfg(feature = "aws-lc")]
+pub(crate) use aws_lc::ClassicalKey;
 #[cfg(feature = "rustcrypto")]
 pub use rustcrypto::RustCrypto;
 

@@ -3,8 +3,10 @@
 mod acvp;
 mod backends_agree;
 mod bad_input;
+mod classical_key;
 mod common;
 mod composite_vectors;
+mod digest;
 mod encoding;
 mod known_answers;
 mod rfc9881;
