@@ -457,7 +457,7 @@ fn whatever_is_missing_at_the_start_is_named_with_what_to_do() {
                 .context("token missing")?;
             token.import("own", "02", &pki().leaf(RSA, RSA)?.key)?;
             let two = site.setup(token.openssl_conf(), 1)?;
-            refused(platform, &two, &["object=own", "id=%01", "id=%02"]).context("two objects")
+            refused(platform, &two, &["object=own", "id 01", "id 02"]).context("two objects")
         })();
         report.check(platform.name, outcome);
     }
@@ -578,7 +578,7 @@ fn a_full_token_is_named_by_whoever_makes_a_key() {
             &conf,
             "--type",
             "ec-p256",
-            &site.token.uri("new"),
+            &site.token.pair("new"),
         ])?;
         ensure!(!output.status.success(), "it succeeds");
         let text =
