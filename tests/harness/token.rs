@@ -130,6 +130,11 @@ impl Token {
         format!("pkcs11:token={};object={object};type=private", self.label)
     }
 
+    /// The URI of both halves of a key pair.
+    pub fn pair(&self, object: &str) -> String {
+        format!("pkcs11:token={};object={object}", self.label)
+    }
+
     /// Puts a key pair into the token, with a public object beside the private one.
     pub fn import(&self, object: &str, id: &str, key: &str) -> Result<()> {
         self.import_with(object, id, key, &[])
@@ -169,7 +174,7 @@ impl Token {
             ML_DSA_87 => "ml-dsa-87",
             other => anyhow::bail!("qtls makes no {} in a token", other.name),
         };
-        self.qtls(&["hsm", "generate", "--type", kind, &self.uri(object)])?;
+        self.qtls(&["hsm", "generate", "--type", kind, &self.pair(object)])?;
         self.public_key(object)
     }
 

@@ -557,7 +557,7 @@ fn commands(platform: &'static Platform, kind: Kind, key: KeyType) -> Result<()>
         "a request and a certificate of its own",
         "openssl req -new -key \"$URI\" -subj /CN=own -out own.csr
          openssl req -in own.csr -verify -noout
-         openssl req -x509 -key uri.pem -subj /CN=own -days 2 -out ca.crt
+         openssl req -x509 -key uri.pem -subj /CN=own -days 2 -addext basicConstraints=critical,CA:TRUE -out ca.crt
          openssl verify -CAfile ca.crt ca.crt",
     )?;
     run(
@@ -598,7 +598,7 @@ fn commands(platform: &'static Platform, kind: Kind, key: KeyType) -> Result<()>
     }
     run(
         "CMS",
-        "openssl cms -sign -md sha512 -in message -signer own.pem -inkey \"$URI\" -outform DER -out message.cms
+        "openssl cms -sign -nodetach -md sha512 -in message -signer own.pem -inkey \"$URI\" -outform DER -out message.cms
          openssl cms -verify -inform DER -in message.cms -CAfile root.pem -purpose any -out /dev/null",
     )?;
     Ok(())
@@ -667,7 +667,7 @@ const WITH_FILES: [&str; 12] = [
     "openssl dgst -sha256 -sign rsa.key message | openssl base64",
     "openssl rsautl -verify -in signature -inkey rsa.key",
     "openssl pkcs12 -in both.p12 -passin pass:secret -nodes",
-    "openssl list -signature-algorithms -provider default",
+    "openssl list -signature-algorithms | grep '@ default'",
     "openssl storeutl -noout -keys rsa.key",
 ];
 
