@@ -3,9 +3,10 @@
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
 use qtls_crypto::{
-    KemPrivateKey, KemPublicKey, KeyAlgorithm, MessageEncoding, PrivateKey, PublicKey, SignaturePrivateKey,
-    SignaturePublicKey, SigningRandomness,
+    KemPrivateKey, KemPublicKey, KeyAlgorithm, MessageEncoding, PrivateKey, PublicKey, SignatureAlgorithm,
+    SignaturePrivateKey, SignaturePublicKey, SigningRandomness,
 };
+use qtls_pkcs11::{Mechanism, TokenKey};
 use std::sync::{Arc, OnceLock};
 use zeroize::Zeroizing;
 
@@ -22,6 +23,15 @@ pub(crate) struct Key {
 enum Material {
     Public(PublicKey),
     Private(PrivateKey),
+    /// The private half is in a token.
+    Token(Arc<TokenKey>, PublicKey),
+}
+
+/// What signs.
+#[derive(Clone)]
+pub(crate) enum Signer {
+    Here(SignaturePrivateKey),
+    Token(Arc<TokenKey>, &'static SignatureAlgorithm),
 }
 
 /// The parts of a key that a program hands in; each as `OSSL_PARAM`s carry it.
@@ -60,6 +70,22 @@ impl Key {
     pub(crate) fn of_private(provider: Arc<Provider>, key: PrivateKey) -> Result<Self, Problem> {
         let made = Self::empty(provider, key.algorithm())?;
         made.fill(Material::Private(key))?;
+        Ok(made)
+    }
+
+    /// An ML-DSA key whose private half is in a token.
+    ///
+    /// # Errors
+    /// A failed self-test of the algorithm; the token's public key is not one of this algorithm.
+    pub(crate) fn of_token(
+        provider: Arc<Provider>,
+        algorithm: &'static SignatureAlgorithm,
+        key: Arc<TokenKey>,
+        public: &[u8],
+    ) -> Result<Self, Problem> {
+        let algorithm = KeyAlgorithm::Signature(algorithm);
+        let made = Self::empty(provider, algorithm)?;
+        made.fill(Material::Token(key, PublicKey::from_bytes(algorithm, public)?))?;
         Ok(made)
     }
 
@@ -125,7 +151,15 @@ impl Key {
     }
 
     pub(crate) fn has_private(&self) -> bool {
-        matches!(self.material.get(), Some(Material::Private(_)))
+        matches!(self.material.get(), Some(Material::Private(_) | Material::Token(..)))
+    }
+
+    /// The key in a token that this one stands for.
+    pub(crate) fn token(&self) -> Option<&Arc<TokenKey>> {
+        match self.material.get() {
+            Some(Material::Token(key, _)) => Some(key),
+            _ => None,
+        }
     }
 
     /// The encoded public key, which is also a KEM's key share.
@@ -164,7 +198,7 @@ impl Key {
     /// The key is empty; the backend failed.
     pub(crate) fn to_public(&self) -> Result<PublicKey, Problem> {
         match self.material.get() {
-            Some(Material::Public(public)) => Ok(public.clone()),
+            Some(Material::Public(public) | Material::Token(_, public)) => Ok(public.clone()),
             Some(Material::Private(private)) => match self.public.get() {
                 Some(public) => Ok(public.clone()),
                 None => {
@@ -214,11 +248,14 @@ impl Key {
     ///
     /// # Errors
     /// The key has no private part, or is a KEM's.
-    pub(crate) fn to_signing(&self) -> Result<SignaturePrivateKey, Problem> {
-        match self.private() {
-            Some(PrivateKey::Signature(private)) => Ok(private.clone()),
-            Some(PrivateKey::Kem(_)) => Err(self.wrong_operation("sign with")),
-            None => Err(self.missing("signing needs a private key, and this key object has none")),
+    pub(crate) fn to_signing(&self) -> Result<Signer, Problem> {
+        match (self.material.get(), self.algorithm) {
+            (Some(Material::Private(PrivateKey::Signature(private))), _) => Ok(Signer::Here(private.clone())),
+            (Some(Material::Token(key, _)), KeyAlgorithm::Signature(row)) => {
+                Ok(Signer::Token(key.clone(), row))
+            }
+            (Some(Material::Private(PrivateKey::Kem(_))), _) => Err(self.wrong_operation("sign with")),
+            _ => Err(self.missing("signing needs a private key, and this key object has none")),
         }
     }
 
@@ -244,8 +281,15 @@ impl Key {
             }
             KeyAlgorithm::Signature(_) => {
                 const MESSAGE: &[u8] = b"pairwise consistency";
-                let private = self.to_signing()?;
-                let signature = private.sign(MESSAGE, MessageEncoding::PURE, SigningRandomness::Hedged)?;
+                let signature = match self.to_signing()? {
+                    Signer::Here(private) => {
+                        private.sign(MESSAGE, MessageEncoding::PURE, SigningRandomness::Hedged)?
+                    }
+                    Signer::Token(key, _) => {
+                        let mechanism = Mechanism::MlDsa { context: &[], deterministic: false };
+                        self.provider.with_tokens(|_| key.sign(mechanism, MESSAGE))?
+                    }
+                };
                 self.to_verifying()?.verify(MESSAGE, MessageEncoding::PURE, &signature).is_ok()
             }
         };
@@ -259,7 +303,9 @@ impl Key {
     pub(crate) fn duplicate(&self, with_private: bool) -> Result<Self, Problem> {
         let copy = Self::empty(self.provider.clone(), self.algorithm)?;
         match self.material.get() {
-            Some(Material::Private(_)) if !with_private => copy.fill(Material::Public(self.to_public()?))?,
+            Some(Material::Private(_) | Material::Token(..)) if !with_private => {
+                copy.fill(Material::Public(self.to_public()?))?
+            }
             Some(material) => copy.fill(material.clone())?,
             None => {}
         }
@@ -294,7 +340,7 @@ impl Key {
 impl Material {
     fn public_bytes(&self) -> &[u8] {
         match self {
-            Self::Public(public) => public.as_bytes(),
+            Self::Public(public) | Self::Token(_, public) => public.as_bytes(),
             Self::Private(private) => private.public_key(),
         }
     }

@@ -8,6 +8,7 @@ use qtls_crypto::{
     Error, KeyAlgorithm, PbesCipher, PrivateKey, PrivateKeyForm, PublicKey, encrypt_pkcs8, pkcs8_algorithm,
     spki_algorithm, to_pem,
 };
+use qtls_pkcs11::TokenKey;
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -20,6 +21,8 @@ pub(crate) enum Structure {
     Private,
     /// EncryptedPrivateKeyInfo (RFC 5958 section 3).
     EncryptedPrivate,
+    /// What a type of key had before PKCS#8 (RSAPrivateKey, ECPrivateKey): only keys in tokens, to say that they stay there.
+    TypeSpecific,
 }
 
 /// How it is written.
@@ -85,7 +88,9 @@ impl Encoder {
         };
         let (label, der) = match (structure, &self.cipher) {
             (Structure::Public, _) => ("PUBLIC KEY", Zeroizing::new(key.to_public()?.to_spki_der()?)),
-            (Structure::Private, Cipher::Unset) => ("PRIVATE KEY", private_key_info(key)?),
+            (Structure::Private | Structure::TypeSpecific, Cipher::Unset) => {
+                ("PRIVATE KEY", private_key_info(key)?)
+            }
             (Structure::EncryptedPrivate, Cipher::Unset) => {
                 encrypted(key, PbesCipher::Aes256Cbc, passphrase)?
             }
@@ -102,6 +107,9 @@ impl Encoder {
 }
 
 fn private_key_info(key: &Key) -> Result<Zeroizing<Vec<u8>>, Problem> {
+    if let Some(token) = key.token() {
+        return Err(key_stays_in_token(token));
+    }
     let private = key.private().ok_or_else(|| {
         Problem::new(
             Reason::MissingKey,
@@ -118,6 +126,17 @@ fn encrypted(
 ) -> Result<(&'static str, Zeroizing<Vec<u8>>), Problem> {
     let info = private_key_info(key)?;
     Ok(("ENCRYPTED PRIVATE KEY", Zeroizing::new(encrypt_pkcs8(&info, &passphrase()?, cipher)?)))
+}
+
+/// What is said where the private half of a token's key is to be written.
+pub(crate) fn key_stays_in_token(key: &TokenKey) -> Problem {
+    Problem::new(
+        Reason::KeyStaysInToken,
+        format!(
+            "{}: the private key stays in its token and is not written; for a file that names it: qtls key-ref '{0}'",
+            key.uri()
+        ),
+    )
 }
 
 /// A decoder at work: for the keys of one algorithm in one structure, in DER.

@@ -24,7 +24,9 @@ pub(crate) fn key_text(key: &Key, with_private: bool) -> Result<Zeroizing<String
     // no copy of a secret behind.
     let mut text =
         Zeroizing::new(String::with_capacity(4 * (key.algorithm().seed_bytes() + public.len()) + 32_768));
-    if with_private {
+    if let Some(token) = key.token().filter(|_| with_private) {
+        append(&mut text, format_args!("{name} Private-Key in a token:\nuri: {}\n", token.uri()));
+    } else if with_private {
         let private = key.private_bytes()?.ok_or_else(|| missing("private"))?;
         append(&mut text, format_args!("{name} Private-Key:\n"));
         if let Some(seed) = key.seed() {
@@ -38,7 +40,7 @@ pub(crate) fn key_text(key: &Key, with_private: bool) -> Result<Zeroizing<String
     Ok(text)
 }
 
-fn append_bytes(text: &mut String, label: &str, bytes: &[u8]) {
+pub(crate) fn append_bytes(text: &mut String, label: &str, bytes: &[u8]) {
     const IN_A_LINE: usize = 15;
     append(text, format_args!("{label}:\n"));
     for (index, byte) in bytes.iter().enumerate() {
@@ -52,7 +54,7 @@ fn append_bytes(text: &mut String, label: &str, bytes: &[u8]) {
     text.push('\n');
 }
 
-fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
+pub(crate) fn append(text: &mut String, what: std::fmt::Arguments<'_>) {
     // Writing to a string cannot fail.
     let _ = text.write_fmt(what);
 }

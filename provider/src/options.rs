@@ -93,6 +93,16 @@ impl Options {
     }
 }
 
+/// Reads the options of tokens through `get`; none where there is no `pkcs11-module`.
+///
+/// # Errors
+/// As [`Options::parse`].
+pub(crate) fn parse_tokens<'a>(
+    get: impl Fn(&str) -> Option<&'a str>,
+) -> Result<Option<qtls_pkcs11::Config>, Problem> {
+    qtls_pkcs11::Config::parse(get).map_err(|error| Problem::new(Reason::InvalidOption, error.to_string()))
+}
+
 fn choose<T: Copy>(
     option: &str,
     value: Option<&str>,

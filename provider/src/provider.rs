@@ -1,18 +1,23 @@
 //! One loaded provider: its options, what it offers, and its state.
 
-use crate::ffi::algorithms::AlgorithmArrays;
+use crate::ffi::algorithms::{AlgorithmArrays, Property};
 use crate::ffi::core::{AnnouncedProvider, Core};
 use crate::log::{self, Level};
-use crate::options::{Native, Options, SelfTest, UnguardedSignatures};
-use crate::problem::Problem;
+use crate::options::{self, Native, Options, SelfTest, UnguardedSignatures};
+use crate::problem::{Problem, Reason};
 use crate::self_test::{SelfTests, State};
 use qtls_crypto::{KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SignatureAlgorithm};
+use qtls_pkcs11::Hsm;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 /// The property that every algorithm of ours carries, whatever the section in `openssl.cnf` is called.
 pub(crate) const PROPERTY: &str = "provider=qtls";
+
+/// What those carry instead that are for keys in tokens alone: `default` has the same algorithms, and neither its keys nor
+/// those of programs that prefer us are to come to them.
+pub(crate) const TOKEN_PROPERTY: &str = "provider=qtls-token";
 
 /// Providers whose algorithms count as libcrypto's own. Others are not asked: a token's provider may open its token
 /// when it is asked what it can do, which must not happen before a server forks.
@@ -39,6 +44,10 @@ pub(crate) struct Provider {
     refusal: Option<Problem>,
     self_tests: SelfTests,
     surroundings: Mutex<Surroundings>,
+    /// The tokens that the section names.
+    hsm: Option<Arc<Hsm>>,
+    /// A provider of [`NATIVE_PROVIDERS`] was active before us.
+    comes_second: AtomicBool,
     offer: OnceLock<Offer>,
     /// The process that made a TLS context and has made no handshake yet.
     sets_up_tls: AtomicU32,
@@ -64,6 +73,8 @@ pub(crate) struct Offer {
     pub(crate) groups: Vec<&'static KemAlgorithm>,
     /// Those whose schemes are announced to TLS.
     signatures: Vec<&'static SignatureAlgorithm>,
+    /// Whether keys in tokens are offered.
+    tokens: bool,
 }
 
 impl Provider {
@@ -77,12 +88,21 @@ impl Provider {
             Ok(options) => (options, None),
             Err(problem) => (Options::default(), Some(problem)),
         };
+        let hsm = match options::parse_tokens(|name| core.option(name)) {
+            Ok(config) => config.map(Hsm::new),
+            Err(problem) => {
+                refusal.get_or_insert(problem);
+                None
+            }
+        };
         let mut provider = Self {
             core,
             options,
             refusal: None,
             self_tests: SelfTests::default(),
             surroundings: Mutex::default(),
+            hsm,
+            comes_second: AtomicBool::new(false),
             offer: OnceLock::new(),
             sets_up_tls: AtomicU32::new(NOBODY),
             serves_tls: AtomicBool::new(false),
@@ -135,6 +155,37 @@ impl Provider {
         properties.clone_into(&mut self.surroundings().default_properties);
     }
 
+    /// The core has told of every provider that was active before us.
+    pub(crate) fn predecessors_are_known(&self) {
+        self.comes_second.store(!self.surroundings().native_providers.is_empty(), Ordering::Relaxed);
+    }
+
+    /// The provider is unloaded: tokens are closed.
+    pub(crate) fn end(&self) {
+        if let Some(hsm) = &self.hsm {
+            self.core.with_clean_errors(|| hsm.close());
+        }
+    }
+
+    /// Asks the tokens for something. Nothing of what a module leaves in OpenSSL's error queue stays there.
+    ///
+    /// # Errors
+    /// The tokens' own; tokens are not offered; a token's module asks.
+    pub(crate) fn with_tokens<T>(
+        &self,
+        ask: impl FnOnce(&Arc<Hsm>) -> Result<T, qtls_pkcs11::Error>,
+    ) -> Result<T, Problem> {
+        refuse_inside_token()?;
+        let hsm = self.hsm.as_ref().filter(|_| self.offer().tokens).ok_or_else(|| {
+            Problem::new(
+                Reason::TokenRequest,
+                "a key in a token was asked for, and no token is configured: add 'pkcs11-module' with the path of its PKCS#11 \
+                 module to the provider's section of openssl.cnf, where [default] is listed before it",
+            )
+        })?;
+        Ok(self.core.with_clean_errors(|| ask(hsm))?)
+    }
+
     /// What is offered. Decided at the first question and not when the provider is loaded: then `default` may not be
     /// active yet.
     pub(crate) fn offer(&self) -> &Offer {
@@ -142,18 +193,28 @@ impl Provider {
             let native = self.native_algorithms();
             if self.refusal.is_some() {
                 return Offer {
-                    algorithms: AlgorithmArrays::new(std::iter::empty()),
+                    algorithms: AlgorithmArrays::new(std::iter::empty(), false),
                     groups: Vec::new(),
                     signatures: Vec::new(),
+                    tokens: false,
                 };
             }
+            let tokens = self.hsm.is_some() && self.may_offer_tokens();
             let ours = |algorithm: KeyAlgorithm| {
                 self.options.native == Native::Prefer || !native.contains(&algorithm)
             };
+            let property = |algorithm: KeyAlgorithm| match algorithm {
+                _ if ours(algorithm) => Some(Property::Ours),
+                KeyAlgorithm::Signature(row) if tokens && row.composite.is_none() => Some(Property::Token),
+                _ => None,
+            };
+            let offered = KeyAlgorithm::all()
+                .filter_map(|algorithm| property(algorithm).map(|property| (algorithm, property)));
             let offer = Offer {
-                algorithms: AlgorithmArrays::new(KeyAlgorithm::all().filter(|algorithm| ours(*algorithm))),
+                algorithms: AlgorithmArrays::new(offered, tokens),
                 groups: keep(&self.options.groups, |row| ours(KeyAlgorithm::Kem(row))),
                 signatures: keep(&self.options.signatures, |row| ours(KeyAlgorithm::Signature(row))),
+                tokens,
             };
             self.log_offer(&offer, &native);
             offer
@@ -321,6 +382,19 @@ impl Provider {
         }
     }
 
+    /// The modules of tokens in order of failover; `off` without, `refused` where the order of providers is wrong.
+    pub(crate) fn describe_tokens(&self) -> String {
+        match &self.hsm {
+            None => "off".to_owned(),
+            Some(_) if !self.offer().tokens => "refused".to_owned(),
+            Some(hsm) => {
+                let modules: Vec<_> =
+                    hsm.config().tokens.iter().map(|token| token.module.display().to_string()).collect();
+                modules.join(" ")
+            }
+        }
+    }
+
     /// The groups offered, separated by colons.
     pub(crate) fn describe_groups(&self) -> String {
         names(&self.offer().groups)
@@ -359,6 +433,20 @@ impl Provider {
         self.core.self_test_observer(algorithm)
     }
 
+    /// Whether OpenSSL's own RSA and EC come before ours. If not, its fetches of EC would lead to us, who have no key exchange:
+    /// group P-256 would be lost.
+    fn may_offer_tokens(&self) -> bool {
+        let may = self.comes_second.load(Ordering::Relaxed);
+        if !may {
+            self.log(
+                Level::Error,
+                "no keys in tokens: OpenSSL's own provider has to be active before this one. In the section of openssl.cnf that \
+                 'providers' names, list 'default' (or 'fips') first, and this one after it",
+            );
+        }
+        may
+    }
+
     fn native_algorithms(&self) -> Vec<KeyAlgorithm> {
         let surroundings = self.surroundings();
         let names =
@@ -388,10 +476,12 @@ impl Provider {
         self.log(
             Level::Info,
             &format!(
-                "OpenSSL {openssl}: native = {}, offers groups [{}], signatures of [{}]; libcrypto has itself [{}]",
+                "OpenSSL {openssl}: native = {}, offers groups [{}], signatures of [{}], keys in tokens: {}; libcrypto has \
+                 itself [{}]",
                 self.describe_native(),
                 names(&offer.groups),
                 offer.signatures.iter().map(|row| row.name).collect::<Vec<_>>().join(":"),
+                if offer.tokens { "yes" } else { "no" },
                 native.iter().map(|algorithm| algorithm.name()).collect::<Vec<_>>().join(":")
             ),
         );
@@ -401,6 +491,20 @@ impl Provider {
         // Each change is a single push, retain or assignment: a panic in between leaves nothing half done.
         self.surroundings.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A software token uses the libcrypto of its process: what it asks for there may come to us, who would ask the token.
+///
+/// # Errors
+/// The calling thread is inside a token's module.
+pub(crate) fn refuse_inside_token() -> Result<(), Problem> {
+    if qtls_pkcs11::inside_token() {
+        return Err(Problem::new(
+            Reason::InsideToken,
+            "a token's module asked OpenSSL for something that led back to keys in tokens; it was refused",
+        ));
+    }
+    Ok(())
 }
 
 fn keep<T>(rows: &[&'static T], condition: impl Fn(&'static T) -> bool) -> Vec<&'static T> {

@@ -1,12 +1,13 @@
 //! Signing and verifying, as libcrypto asks for it: at once or in pieces, with the settings of OpenSSL 3.5's own ML-DSA.
 
-use crate::key::Key;
+use crate::key::{Key, Signer};
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
 use qtls_crypto::{
     KeyAlgorithm, MessageEncoding, MessageHash, MessageRepresentative, MlDsa, SignatureAlgorithm,
-    SignaturePrivateKey, SignaturePublicKey, SigningRandomness,
+    SignaturePublicKey, SigningRandomness,
 };
+use qtls_pkcs11::{Mechanism, TokenKey};
 use std::sync::Arc;
 use zeroize::Zeroizing;
 
@@ -23,7 +24,7 @@ pub(crate) struct SignatureOperation {
 
 #[derive(Clone)]
 enum Role {
-    Sign(SignaturePrivateKey),
+    Sign(Signer),
     Verify(SignaturePublicKey),
 }
 
@@ -45,7 +46,12 @@ pub(crate) struct Settings {
 enum Begun {
     Message(MessageHash),
     Mu(Vec<u8>),
+    /// A token is handed the message and not its representative.
+    Whole(Vec<u8>),
 }
+
+/// Bytes of a message in pieces that are kept for a token. Certificates, revocation lists and handshakes come whole.
+const MAX_PIECES_BYTES: usize = 16 << 20;
 
 impl SignatureOperation {
     pub(crate) fn new(provider: Arc<Provider>) -> Self {
@@ -160,6 +166,16 @@ impl SignatureOperation {
                 let room = MlDsa::MU_BYTES + 1 - mu.len();
                 mu.extend_from_slice(&piece[..piece.len().min(room)]);
             }
+            Some(Begun::Whole(message)) => {
+                if piece.len() > MAX_PIECES_BYTES - message.len() {
+                    return Err(Problem::argument(format!(
+                        "a message of more than {} MiB in pieces is not signed by a key in a token, which has to be handed it \
+                         whole; sign a digest of it",
+                        MAX_PIECES_BYTES >> 20
+                    )));
+                }
+                message.extend_from_slice(piece);
+            }
             None => {}
         }
         Ok(())
@@ -170,6 +186,13 @@ impl SignatureOperation {
     /// # Errors
     /// There is no key to sign with; the machine failed.
     pub(crate) fn finish_signing(&mut self) -> Result<Vec<u8>, Problem> {
+        if let Some(Role::Sign(Signer::Token(key, _))) = &self.role {
+            let key = key.clone();
+            return match self.begun.take() {
+                Some(Begun::Whole(message)) => self.sign_in_token(&key, &message),
+                _ => self.sign_in_token(&key, &[]),
+            };
+        }
         let representative = self.finish_message()?;
         self.sign_representative(&representative)
     }
@@ -195,7 +218,10 @@ impl SignatureOperation {
     /// As [`Self::finish_signing`]; a handshake for a key that TLS is offered no scheme for.
     pub(crate) fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Problem> {
         self.refuse_foreign_handshake(message)?;
-        self.sign_representative(&self.representative(message)?)
+        match &self.role {
+            Some(Role::Sign(Signer::Token(key, _))) => self.sign_in_token(key, message),
+            _ => self.sign_representative(&self.representative(message)?),
+        }
     }
 
     /// Whether a signature is one of a whole message.
@@ -220,6 +246,7 @@ impl SignatureOperation {
                 None => None,
                 Some(Begun::Message(hash)) => Some(Begun::Message(hash.try_clone()?)),
                 Some(Begun::Mu(mu)) => Some(Begun::Mu(mu.clone())),
+                Some(Begun::Whole(message)) => Some(Begun::Whole(message.clone())),
             },
             to_verify: self.to_verify.clone(),
         })
@@ -251,14 +278,15 @@ impl SignatureOperation {
 
     fn begin_message(&self) -> Result<Begun, Problem> {
         let role = self.role.as_ref().ok_or_else(no_key)?;
-        if self.settings.mu {
+        if self.settings.mu && !matches!(role, Role::Sign(Signer::Token(..))) {
             return Ok(Begun::Mu(Vec::new()));
         }
         let encoding = self.encoding();
-        Ok(Begun::Message(match role {
-            Role::Sign(key) => key.message_hash(encoding)?,
-            Role::Verify(key) => key.message_hash(encoding)?,
-        }))
+        Ok(match role {
+            Role::Sign(Signer::Token(..)) => Begun::Whole(Vec::new()),
+            Role::Sign(Signer::Here(key)) => Begun::Message(key.message_hash(encoding)?),
+            Role::Verify(key) => Begun::Message(key.message_hash(encoding)?),
+        })
     }
 
     fn finish_message(&mut self) -> Result<MessageRepresentative, Problem> {
@@ -273,7 +301,7 @@ impl SignatureOperation {
         let mut begun = self.begin_message()?;
         match &mut begun {
             Begun::Message(hash) => hash.update(message)?,
-            Begun::Mu(mu) => mu.extend_from_slice(message),
+            Begun::Mu(bytes) | Begun::Whole(bytes) => bytes.extend_from_slice(message),
         }
         self.finish(begun)
     }
@@ -281,12 +309,13 @@ impl SignatureOperation {
     fn finish(&self, begun: Begun) -> Result<MessageRepresentative, Problem> {
         Ok(match begun {
             Begun::Message(hash) => hash.finish()?,
-            Begun::Mu(mu) => MessageRepresentative::from_mu(self.algorithm()?, &mu)?,
+            // Never `Whole`: that is for tokens, which make no representative here.
+            Begun::Mu(mu) | Begun::Whole(mu) => MessageRepresentative::from_mu(self.algorithm()?, &mu)?,
         })
     }
 
     fn sign_representative(&self, representative: &MessageRepresentative) -> Result<Vec<u8>, Problem> {
-        let Some(Role::Sign(key)) = &self.role else {
+        let Some(Role::Sign(Signer::Here(key))) = &self.role else {
             return Err(Problem::argument(
                 "signing was not initialised (EVP_DigestSignInit, EVP_PKEY_sign_init)",
             ));
@@ -297,6 +326,25 @@ impl SignatureOperation {
             (None, false) => SigningRandomness::Hedged,
         };
         Ok(key.sign_representative(representative, randomness)?)
+    }
+
+    /// PKCS#11 3.2 has ML-DSA of messages (CKM_ML_DSA) with a context and hedged or not; what else OpenSSL's own has is refused.
+    fn sign_in_token(&self, key: &Arc<TokenKey>, message: &[u8]) -> Result<Vec<u8>, Problem> {
+        let Settings { context, raw, mu, deterministic, test_entropy } = &self.settings;
+        for (asked, what) in [
+            (*raw, "a message that was encoded before ('message-encoding' 0)"),
+            (*mu, "a representative µ ('mu')"),
+            (test_entropy.is_some(), "randomness that is given ('test-entropy')"),
+        ] {
+            if asked {
+                return Err(Problem::argument(format!(
+                    "{}: a token does not sign {what}; leave that setting out",
+                    key.uri()
+                )));
+            }
+        }
+        let mechanism = Mechanism::MlDsa { context, deterministic: *deterministic };
+        self.provider.with_tokens(|_| key.sign(mechanism, message))
     }
 
     fn verify_representative(
@@ -324,7 +372,8 @@ impl SignatureOperation {
 impl Role {
     fn algorithm(&self) -> &'static SignatureAlgorithm {
         match self {
-            Self::Sign(key) => key.algorithm(),
+            Self::Sign(Signer::Here(key)) => key.algorithm(),
+            Self::Sign(Signer::Token(_, algorithm)) => algorithm,
             Self::Verify(key) => key.algorithm(),
         }
     }

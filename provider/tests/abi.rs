@@ -44,8 +44,9 @@ struct Comparison {
 
 fn compare(include: &Path, numbers: &[(&str, i32)], names: &[(&str, &str)]) -> Comparison {
     let mut program = String::from(
-        "#include <openssl/core.h>\n#include <openssl/core_dispatch.h>\n#include <openssl/core_names.h>\n\
-         #include <openssl/core_object.h>\n#include <openssl/err.h>\n#include <openssl/proverr.h>\n#include <openssl/self_test.h>\n\
+        "#include <openssl/bio.h>\n#include <openssl/core.h>\n#include <openssl/core_dispatch.h>\n#include <openssl/core_names.h>\n\
+         #include <openssl/core_object.h>\n#include <openssl/err.h>\n#include <openssl/proverr.h>\n#include <openssl/rsa.h>\n\
+         #include <openssl/self_test.h>\n#include <openssl/store.h>\n\
          #include <openssl/ssl.h>\n#include <stddef.h>\n#include <stdio.h>\n#include <string.h>\nint main(void)\n{\n",
     );
     for (name, value) in numbers {

@@ -5,7 +5,7 @@ use super::params::{Built, end};
 use crate::problem::{Problem, Reason};
 use crate::provider::Provider;
 use qtls_crypto::{KeyAlgorithm, KnownAnswerObserver, KnownAnswerStep};
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 use std::ptr::null_mut;
 
 type GetParams = unsafe extern "C" fn(*const CoreHandle, *mut Param) -> c_int;
@@ -13,10 +13,14 @@ type GetLibctx = unsafe extern "C" fn(*const CoreHandle) -> *mut CoreContext;
 type NewError = unsafe extern "C" fn(*const CoreHandle);
 type SetErrorDebug = unsafe extern "C" fn(*const CoreHandle, *const c_char, c_int, *const c_char);
 type VsetError = unsafe extern "C" fn(*const CoreHandle, u32, *const c_char, *mut VaList);
+type SetErrorMark = unsafe extern "C" fn(*const CoreHandle) -> c_int;
+type PopErrorToMark = SetErrorMark;
 type ObjCreate =
     unsafe extern "C" fn(*const CoreHandle, *const c_char, *const c_char, *const c_char) -> c_int;
 type ObjAddSigid = ObjCreate;
 type BioReadEx = unsafe extern "C" fn(*mut CoreBio, *mut c_void, usize, *mut usize) -> c_int;
+type BioGets = unsafe extern "C" fn(*mut CoreBio, *mut c_char, c_int) -> c_int;
+type BioCtrl = unsafe extern "C" fn(*mut CoreBio, c_int, c_long, *mut c_void) -> c_int;
 type BioWriteEx = unsafe extern "C" fn(*mut CoreBio, *const c_void, usize, *mut usize) -> c_int;
 type SelfTestCb = unsafe extern "C" fn(*mut CoreContext, *mut Option<Callback>, *mut *mut c_void);
 type ChildCb = unsafe extern "C" fn(*const CoreHandle, *mut c_void) -> c_int;
@@ -46,10 +50,14 @@ pub(crate) struct Core {
     new_error: Option<NewError>,
     set_error_debug: Option<SetErrorDebug>,
     vset_error: Option<VsetError>,
+    set_error_mark: Option<SetErrorMark>,
+    pop_error_to_mark: Option<PopErrorToMark>,
     obj_create: Option<ObjCreate>,
     obj_add_sigid: Option<ObjAddSigid>,
     bio_read_ex: Option<BioReadEx>,
     bio_write_ex: Option<BioWriteEx>,
+    bio_gets: Option<BioGets>,
+    bio_ctrl: Option<BioCtrl>,
     self_test_cb: Option<SelfTestCb>,
     register_child_cb: Option<RegisterChildCb>,
     deregister_child_cb: Option<DeregisterChildCb>,
@@ -79,10 +87,14 @@ impl Core {
                 new_error: function(table, OSSL_FUNC_CORE_NEW_ERROR),
                 set_error_debug: function(table, OSSL_FUNC_CORE_SET_ERROR_DEBUG),
                 vset_error: function(table, OSSL_FUNC_CORE_VSET_ERROR),
+                set_error_mark: function(table, OSSL_FUNC_CORE_SET_ERROR_MARK),
+                pop_error_to_mark: function(table, OSSL_FUNC_CORE_POP_ERROR_TO_MARK),
                 obj_create: function(table, OSSL_FUNC_CORE_OBJ_CREATE),
                 obj_add_sigid: function(table, OSSL_FUNC_CORE_OBJ_ADD_SIGID),
                 bio_read_ex: function(table, OSSL_FUNC_BIO_READ_EX),
                 bio_write_ex: function(table, OSSL_FUNC_BIO_WRITE_EX),
+                bio_gets: function(table, OSSL_FUNC_BIO_GETS),
+                bio_ctrl: function(table, OSSL_FUNC_BIO_CTRL),
                 self_test_cb: function(table, OSSL_FUNC_SELF_TEST_CB),
                 register_child_cb: function(table, OSSL_FUNC_PROVIDER_REGISTER_CHILD_CB),
                 deregister_child_cb: function(table, OSSL_FUNC_PROVIDER_DEREGISTER_CHILD_CB),
@@ -164,6 +176,44 @@ impl Core {
         Ok(filled)
     }
 
+    /// Reads the next line of a BIO, with its end, or its first bytes where the room is less; nothing at the BIO's end.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    pub(super) unsafe fn read_line<'a>(
+        &self,
+        bio: *mut CoreBio,
+        room: &'a mut [u8],
+    ) -> Result<&'a [u8], Problem> {
+        let gets = self.bio_gets.ok_or_else(|| refused("offer lines of a BIO"))?;
+        let size = c_int::try_from(room.len()).unwrap_or(c_int::MAX);
+        // SAFETY: the caller's promise; the place has room for what is asked, its last byte for a null.
+        let count = unsafe { gets(bio, room.as_mut_ptr().cast(), size) };
+        let count = usize::try_from(count).unwrap_or(0).min(room.len());
+        Ok(&room[..count])
+    }
+
+    /// Where a BIO stands.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    pub(super) unsafe fn position(&self, bio: *mut CoreBio) -> Option<c_int> {
+        // SAFETY: the caller's promise; this control takes no argument.
+        let position = unsafe { self.bio_ctrl?(bio, BIO_C_FILE_TELL, 0, null_mut()) };
+        (position >= 0).then_some(position)
+    }
+
+    /// Goes back to where a BIO stood. libcrypto does the same between two decoders, also where the BIO is no file.
+    ///
+    /// # Safety
+    /// As for [`Self::read`].
+    pub(super) unsafe fn go_back(&self, bio: *mut CoreBio, position: c_int) {
+        if let Some(ctrl) = self.bio_ctrl {
+            // SAFETY: the caller's promise; this control takes a number alone.
+            unsafe { ctrl(bio, BIO_C_FILE_SEEK, c_long::from(position), null_mut()) };
+        }
+    }
+
     /// Writes all bytes to a BIO.
     ///
     /// # Safety
@@ -230,6 +280,25 @@ impl Core {
                 vset_error(self.handle, problem.reason as u32, text.as_ptr(), &mut VaList([0; 4]));
             }
         }
+    }
+
+    /// Runs something that may use this very libcrypto, and takes what that leaves in the error queue out of it.
+    pub(crate) fn with_clean_errors<T>(&self, call: impl FnOnce() -> T) -> T {
+        struct Mark<'a>(&'a Core);
+        impl Drop for Mark<'_> {
+            fn drop(&mut self) {
+                if let (Some(_), Some(pop)) = (self.0.set_error_mark, self.0.pop_error_to_mark) {
+                    // SAFETY: our own handle; the mark was set on this thread, which `Mark` does not leave.
+                    unsafe { pop(self.0.handle) };
+                }
+            }
+        }
+        if let (Some(set), Some(_)) = (self.set_error_mark, self.pop_error_to_mark) {
+            // SAFETY: our own handle.
+            unsafe { set(self.handle) };
+        }
+        let _mark = Mark(self);
+        call()
     }
 
     /// What watches a self-test: the application's callback (`OSSL_SELF_TEST_set_callback(3)`), or nothing.

@@ -115,7 +115,7 @@ unsafe extern "C" fn decode(
 ///
 /// # Safety
 /// `bio` is what libcrypto handed to a decoder that is running.
-unsafe fn read_object(
+pub(super) unsafe fn read_object(
     core: &super::core::Core,
     bio: *mut CoreBio,
 ) -> Result<Option<Zeroizing<Vec<u8>>>, Problem> {

@@ -48,6 +48,7 @@ unsafe fn initialise(core: Core, functions: *mut *const Dispatch, context: *mut 
     let registered = provider.register_objects();
     // SAFETY: teardown ends the watch before it gives up the provider.
     let watched = unsafe { provider.core.watch_providers(Arc::as_ptr(&provider)) };
+    provider.predecessors_are_known();
     if let Err(problem) = registered.and(watched) {
         log_load(&problem);
         provider.core.raise("OSSL_provider_init", &problem);
@@ -88,6 +89,7 @@ unsafe extern "C" fn teardown(context: *mut c_void) {
             // SAFETY: the share that `initialise` gave to libcrypto, which calls teardown once and last.
             let provider = unsafe { Arc::from_raw(context.cast::<Provider>().cast_const()) };
             provider.core.forget_providers();
+            provider.end();
         }
         Ok(())
     });
@@ -98,6 +100,7 @@ const PARAM_NATIVE: &CStr = c"qtls-native";
 const PARAM_GROUPS: &CStr = c"qtls-groups";
 const PARAM_SIGNATURES: &CStr = c"qtls-signatures";
 const PARAM_SELF_TESTS: &CStr = c"qtls-self-tests";
+const PARAM_TOKENS: &CStr = c"qtls-pkcs11";
 
 const VERSION: &CStr = match CStr::from_bytes_with_nul(concat!(env!("CARGO_PKG_VERSION"), "\0").as_bytes()) {
     Ok(version) => version,
@@ -121,7 +124,7 @@ const BUILD_INFO: &CStr = match CStr::from_bytes_with_nul(
 };
 
 unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const Param {
-    static PARAMS: [Param; 9] = [
+    static PARAMS: [Param; 10] = [
         described(OSSL_PROV_PARAM_NAME, OSSL_PARAM_UTF8_PTR),
         described(OSSL_PROV_PARAM_VERSION, OSSL_PARAM_UTF8_PTR),
         described(OSSL_PROV_PARAM_BUILDINFO, OSSL_PARAM_UTF8_PTR),
@@ -130,6 +133,7 @@ unsafe extern "C" fn gettable_params(_context: *mut c_void) -> *const Param {
         described(PARAM_GROUPS, OSSL_PARAM_UTF8_STRING),
         described(PARAM_SIGNATURES, OSSL_PARAM_UTF8_STRING),
         described(PARAM_SELF_TESTS, OSSL_PARAM_UTF8_STRING),
+        described(PARAM_TOKENS, OSSL_PARAM_UTF8_STRING),
         end(),
     ];
     PARAMS.as_ptr()
@@ -152,6 +156,9 @@ unsafe extern "C" fn get_params(context: *mut c_void, params: *mut Param) -> c_i
             asked.answer_text(PARAM_SIGNATURES, &provider.describe_signatures())?;
         }
         asked.answer_text(PARAM_SELF_TESTS, &provider.describe_self_tests())?;
+        if asked.asks(PARAM_TOKENS) {
+            asked.answer_text(PARAM_TOKENS, &provider.describe_tokens())?;
+        }
         Ok(1)
     })
 }

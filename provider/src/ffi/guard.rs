@@ -1,7 +1,7 @@
 //! The one way in: every function that OpenSSL calls runs inside [`guard`].
 
 use super::core::Core;
-use crate::log::{self, Level};
+use crate::log;
 use crate::problem::{Problem, Reason};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -38,7 +38,7 @@ pub(super) fn guard<T>(
         }
     };
     if problem.is_ours() {
-        log::write(Level::Error, Level::Error, &problem.text);
+        log::write_error(&problem.text);
     }
     if let Some(core) = core {
         core.raise(entry, &problem);

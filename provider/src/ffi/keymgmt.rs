@@ -294,6 +294,10 @@ unsafe extern "C" fn export(
             .filter(|_| selection & OSSL_KEYMGMT_SELECT_KEYPAIR != 0)
             .ok_or_else(|| null("key to export"))?;
         let with_private = selection & OSSL_KEYMGMT_SELECT_PRIVATE_KEY != 0;
+        if with_private && key.token().is_some() {
+            // Without an error: libcrypto tries another provider's signature with an exported key before ours.
+            return Ok(0);
+        }
         let private = if with_private { key.private_bytes()? } else { None };
         let mut params = Built::<4>::new();
         if selection & OSSL_KEYMGMT_SELECT_PUBLIC_KEY != 0 {
@@ -313,14 +317,8 @@ unsafe extern "C" fn export(
 /// Takes over the key that a decoder of ours made: the reference is the place of a pointer to it.
 unsafe extern "C" fn load(reference: *const c_void, size: usize) -> *mut c_void {
     guard(None, "keymgmt_load", null_mut(), || {
-        if reference.is_null() || size != size_of::<*mut c_void>() {
-            return Err(Problem::argument(
-                "a key can only be loaded by a reference that a decoder of this provider made",
-            ));
-        }
-        // SAFETY: libcrypto hands a decoder's reference to the key management of the same provider; it is the place of a
-        // pointer, which is emptied so that the decoder does not free the key.
-        Ok(unsafe { std::mem::replace(&mut *reference.cast_mut().cast::<*mut c_void>(), null_mut()) })
+        // SAFETY: libcrypto hands a decoder's reference to the key management of the same provider.
+        unsafe { super::take_reference(reference, size) }
     })
 }
 

@@ -50,8 +50,14 @@ mod kem;
 mod keymgmt;
 mod params;
 mod signature;
+mod store;
 #[cfg(test)]
 mod tests;
+mod token_cipher;
+mod token_decoder;
+mod token_encoder;
+mod token_keymgmt;
+mod token_signature;
 
 pub use entry::OSSL_provider_init;
 
@@ -100,6 +106,24 @@ unsafe fn reclaim<T>(entry: &'static str, object: *mut std::ffi::c_void) {
         }
         Ok(())
     });
+}
+
+/// Takes over the object that a decoder lent: the reference is the place of a pointer to it, which is emptied so that the decoder
+/// does not free it.
+///
+/// # Safety
+/// `reference` is null or what a decoder of ours handed to its callback, with its size, while that runs.
+unsafe fn take_reference(
+    reference: *const std::ffi::c_void,
+    size: usize,
+) -> Result<*mut std::ffi::c_void, Problem> {
+    if reference.is_null() || size != size_of::<*mut std::ffi::c_void>() {
+        return Err(Problem::argument(
+            "a key can only be loaded by a reference that a decoder of this provider made",
+        ));
+    }
+    // SAFETY: the caller's promise.
+    Ok(unsafe { std::mem::replace(&mut *reference.cast_mut().cast(), std::ptr::null_mut()) })
 }
 
 /// A share of the provider that a context handed to libcrypto as `provctx`.

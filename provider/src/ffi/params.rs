@@ -57,6 +57,49 @@ impl<'a> Given<'a> {
         Ok(Some(bytes.iter().any(|byte| *byte != 0)))
     }
 
+    /// A number of at most 8 bytes, where the parameter is there.
+    pub(super) fn number(self, name: &CStr) -> Result<Option<i64>, Problem> {
+        let Some(param) = self.find(name) else { return Ok(None) };
+        let signed = param.data_type as c_int == OSSL_PARAM_INTEGER;
+        if (!signed && param.data_type as c_int != OSSL_PARAM_UNSIGNED_INTEGER) || param.data.is_null() {
+            return Err(wrong_type(name, "an integer"));
+        }
+        // SAFETY: an integer's data has `data_size` bytes; it need not be aligned.
+        let number = unsafe {
+            match (param.data_size, signed) {
+                (4, true) => i64::from(param.data.cast::<i32>().read_unaligned()),
+                (4, false) => i64::from(param.data.cast::<u32>().read_unaligned()),
+                (8, true) => param.data.cast::<i64>().read_unaligned(),
+                (8, false) => i64::try_from(param.data.cast::<u64>().read_unaligned())
+                    .map_err(|_| wrong_type(name, "an integer below 2^63"))?,
+                _ => return Err(wrong_type(name, "an integer of 4 or 8 bytes")),
+            }
+        };
+        Ok(Some(number))
+    }
+
+    /// A natural number of any size, big-endian without leading zeros, where the parameter is there.
+    pub(super) fn natural(self, name: &CStr) -> Result<Option<Vec<u8>>, Problem> {
+        let Some(param) = self.find(name) else { return Ok(None) };
+        if param.data_type as c_int != OSSL_PARAM_UNSIGNED_INTEGER || param.data.is_null() {
+            return Err(wrong_type(name, "an unsigned integer"));
+        }
+        // SAFETY: an integer's data has `data_size` bytes.
+        let native = unsafe { std::slice::from_raw_parts(param.data.cast::<u8>(), param.data_size) };
+        let mut bytes = native.to_vec();
+        if cfg!(target_endian = "little") {
+            bytes.reverse();
+        }
+        let zeros = bytes.iter().take_while(|byte| **byte == 0).count();
+        bytes.drain(..zeros);
+        Ok(Some(bytes))
+    }
+
+    /// Whether the parameter is there and is a text, where it may be a number too.
+    pub(super) fn is_text(self, name: &CStr) -> bool {
+        self.find(name).is_some_and(|param| param.data_type as c_int == OSSL_PARAM_UTF8_STRING)
+    }
+
     /// Whether the parameter is there and carries nothing, as a null cipher name does.
     pub(super) fn is_void(self, name: &CStr) -> bool {
         self.find(name).is_some_and(|param| param.data.is_null())
@@ -113,6 +156,29 @@ impl Asked<'_> {
         // SAFETY: `data` is null or has `data_size` bytes, which is the length of `bytes`.
         unsafe { write(param, bytes, size) }
         Ok(())
+    }
+
+    /// Answers with a natural number of any size, given big-endian.
+    pub(super) fn answer_natural(&mut self, name: &CStr, big_endian: &[u8]) -> Result<(), Problem> {
+        let Some(param) = self.find(name) else { return Ok(()) };
+        if param.data_type as c_int != OSSL_PARAM_UNSIGNED_INTEGER {
+            return Err(wrong_type(name, "an unsigned integer"));
+        }
+        fits(name, param, big_endian.len())?;
+        if param.data.is_null() {
+            param.return_size = big_endian.len();
+            return Ok(());
+        }
+        // As `OSSL_PARAM_set_BN`: the whole place is filled.
+        let bytes = native_natural(big_endian, param.data_size);
+        // SAFETY: `data` has `data_size` bytes, which is the length of `bytes`.
+        unsafe { write(param, &bytes, bytes.len()) };
+        Ok(())
+    }
+
+    /// Whether it is a text that is asked for, where it may be a number too.
+    pub(super) fn asks_for_text(&mut self, name: &CStr) -> bool {
+        self.find(name).is_some_and(|param| param.data_type as c_int == OSSL_PARAM_UTF8_STRING)
     }
 
     /// Answers with bytes.
@@ -180,6 +246,11 @@ impl<'a, const ROOM: usize> Built<'a, ROOM> {
         self.push(name, OSSL_PARAM_OCTET_STRING, bytes.as_ptr().cast(), bytes.len())
     }
 
+    /// A natural number of any size, as [`native_natural`] writes it.
+    pub(super) fn natural(self, name: &'static CStr, native: &'a [u8]) -> Self {
+        self.push(name, OSSL_PARAM_UNSIGNED_INTEGER, native.as_ptr().cast(), native.len())
+    }
+
     pub(super) fn text(self, name: &'static CStr, text: &'a CStr) -> Self {
         self.push(name, OSSL_PARAM_UTF8_STRING, text.as_ptr().cast(), text.count_bytes())
     }
@@ -219,6 +290,16 @@ impl<'a, const ROOM: usize> Built<'a, ROOM> {
         // SAFETY: the array is ended; the caller's promise.
         unsafe { callback(self.params.as_ptr(), argument) }
     }
+}
+
+/// A natural number, given big-endian, in so many bytes of this machine's order.
+pub(super) fn native_natural(big_endian: &[u8], size: usize) -> Vec<u8> {
+    let mut bytes = vec![0; size.saturating_sub(big_endian.len())];
+    bytes.extend_from_slice(big_endian);
+    if cfg!(target_endian = "little") {
+        bytes.reverse();
+    }
+    bytes
 }
 
 /// An entry of a static array that tells which parameters there are.

@@ -374,7 +374,11 @@ unsafe fn on(
 
 /// # Safety
 /// `data` is null or has `size` bytes that live long enough.
-unsafe fn bytes<'a>(what: &'static str, data: *const u8, size: usize) -> Result<&'a [u8], Problem> {
+pub(super) unsafe fn bytes<'a>(
+    what: &'static str,
+    data: *const u8,
+    size: usize,
+) -> Result<&'a [u8], Problem> {
     match (data.is_null(), size) {
         (_, 0) => Ok(&[]),
         (true, _) => Err(null_pointer(what)),
@@ -385,7 +389,7 @@ unsafe fn bytes<'a>(what: &'static str, data: *const u8, size: usize) -> Result<
 
 /// # Safety
 /// `name` is null or a C string that lives long enough.
-unsafe fn text<'a>(name: *const c_char) -> Result<Option<&'a str>, Problem> {
+pub(super) unsafe fn text<'a>(name: *const c_char) -> Result<Option<&'a str>, Problem> {
     if name.is_null() {
         return Ok(None);
     }
