@@ -245,7 +245,7 @@ impl Module {
     }
 
     fn life(&'static self) -> &'static Life {
-        self.life.get(|parent| Life::forked_from(parent))
+        self.life.get(Life::forked_from)
     }
 }
 

@@ -22,6 +22,7 @@ pub mod report;
 pub mod rustls_client;
 pub mod rustls_server;
 pub mod shell;
+pub mod token;
 
 pub use groups::{GROUPS, Group};
 pub use openssl_conf::{Native, OpensslConf};

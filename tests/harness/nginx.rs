@@ -101,12 +101,33 @@ pub struct Setup {
     pub http: String,
     /// Further files of its directory, by name; the configuration may name them as they are.
     pub files: Vec<(String, String)>,
+    /// Further variables of the master's environment; workers get none of them.
+    pub environment: Vec<(String, String)>,
 }
 
 impl Setup {
     /// One worker and these servers.
     pub fn new(openssl_conf: OpensslConf, servers: Vec<Server>) -> Setup {
-        Setup { openssl_conf, workers: 1, servers, http: String::new(), files: Vec::new() }
+        Setup {
+            openssl_conf,
+            workers: 1,
+            servers,
+            http: String::new(),
+            files: Vec::new(),
+            environment: Vec::new(),
+        }
+    }
+
+    /// Sets the number of workers.
+    pub fn workers(mut self, workers: u32) -> Setup {
+        self.workers = workers;
+        self
+    }
+
+    /// Adds a variable to the master's environment.
+    pub fn variable(mut self, (name, value): (String, String)) -> Setup {
+        self.environment.push((name, value));
+        self
     }
 
     /// Adds a file.
@@ -136,7 +157,8 @@ impl Nginx {
         }
         let text = configuration(platform, &directory, setup, &ports)?;
         let openssl_conf = directory.write_openssl_conf("openssl.cnf", &setup.openssl_conf)?;
-        Nginx::start_with(platform, directory, &openssl_conf, &text, ports)
+        let environment = [&[("OPENSSL_CONF".to_owned(), openssl_conf)], &setup.environment[..]].concat();
+        Nginx::start_in(platform, directory, &environment, &text, ports)
     }
 
     /// Starts one with a configuration of the caller's, which must say `daemon off;` nowhere, write its error
@@ -148,10 +170,22 @@ impl Nginx {
         nginx_conf: &str,
         ports: Vec<u16>,
     ) -> Result<Nginx> {
+        let environment = [("OPENSSL_CONF".to_owned(), openssl_conf.to_owned())];
+        Nginx::start_in(platform, directory, &environment, nginx_conf, ports)
+    }
+
+    /// The same with these variables in the master's environment, OPENSSL_CONF among them.
+    pub fn start_in(
+        platform: &Platform,
+        directory: WorkDir,
+        environment: &[(String, String)],
+        nginx_conf: &str,
+        ports: Vec<u16>,
+    ) -> Result<Nginx> {
         let conf = directory.write("nginx.conf", nginx_conf)?;
         let (mut command, _) = platform.nginx()?;
         command
-            .env("OPENSSL_CONF", openssl_conf)
+            .envs(environment.iter().cloned())
             .args(["-g", "daemon off;", "-p", &directory.inside(""), "-c", &conf])
             .args(["-e", &directory.inside("error.log")]);
         let mut process = Process::spawn("nginx", command, directory.outside("nginx.output"))?;
@@ -175,6 +209,25 @@ impl Nginx {
         let (mut command, _) = platform.nginx()?;
         let output = command
             .env("OPENSSL_CONF", openssl_conf)
+            .args(["-t", "-p", &directory.inside(""), "-c", &conf, "-e", &directory.inside("error.log")])
+            .output()?;
+        Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))
+    }
+
+    /// Whether `nginx -t` passes with a [`Setup`], and what it wrote.
+    pub fn check_setup(platform: &Platform, setup: &Setup) -> Result<(bool, String)> {
+        let directory = WorkDir::new(platform)?;
+        let ports = setup.servers.iter().map(|_| free_port()).collect::<Result<Vec<u16>>>()?;
+        for (name, text) in &setup.files {
+            directory.write(name, text)?;
+        }
+        let text = configuration(platform, &directory, setup, &ports)?;
+        let conf = directory.write("nginx.conf", &text)?;
+        let openssl_conf = directory.write_openssl_conf("openssl.cnf", &setup.openssl_conf)?;
+        let (mut command, _) = platform.nginx()?;
+        let output = command
+            .env("OPENSSL_CONF", openssl_conf)
+            .envs(setup.environment.iter().cloned())
             .args(["-t", "-p", &directory.inside(""), "-c", &conf, "-e", &directory.inside("error.log")])
             .output()?;
         Ok((output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned()))

@@ -96,6 +96,12 @@ pub struct Leaf {
 }
 
 impl Leaf {
+    fn new(made: Authority, intermediates: String) -> Result<Leaf> {
+        let chain = made.certificate.pem.clone() + &intermediates;
+        let chain_der = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
+        Ok(Leaf { chain, chain_der, intermediates, key: made.key })
+    }
+
     /// The certificate's own DER.
     pub fn der(&self) -> &CertificateDer<'static> {
         &self.chain_der[0]
@@ -168,6 +174,14 @@ impl Pki {
         self.made().leaf(Issuer::Intermediate(root), key)
     }
 
+    /// A certificate under a root of this type for a public key, PEM, whose private half is elsewhere: the leaf's `key` is
+    /// empty.
+    pub fn leaf_for(&self, root: KeyType, public: &str) -> Result<Leaf> {
+        let root = self.made().root(root)?;
+        let made = Workshop::new()?.issue_for(&root, public, "/CN=localhost", END_ENTITY)?;
+        Leaf::new(made, String::new())
+    }
+
     fn made(&self) -> std::sync::MutexGuard<'_, Made> {
         // A panic in between leaves nothing half made in these maps.
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
@@ -214,9 +228,7 @@ impl Made {
             }
         };
         let made = Workshop::new()?.issue(&authority, key, "/CN=localhost", END_ENTITY)?;
-        let chain = made.certificate.pem.clone() + &intermediates;
-        let chain_der = CertificateDer::pem_slice_iter(chain.as_bytes()).collect::<Result<_, _>>()?;
-        let leaf = Arc::new(Leaf { chain, chain_der, intermediates, key: made.key });
+        let leaf = Arc::new(Leaf::new(made, intermediates)?);
         self.leaves.insert((issuer, key), Arc::clone(&leaf));
         Ok(leaf)
     }
@@ -238,30 +250,45 @@ impl Workshop {
     fn root(&self, key: KeyType) -> Result<Authority> {
         self.genpkey(key)?;
         let subject = format!("/CN={} root of the tests", key.name);
-        self.x509(&["-key", "own.key"], &subject, AUTHORITY)
+        let certificate = self.x509(&["-key", "own.key"], &subject, AUTHORITY)?;
+        Ok(Authority { certificate, key: self.read("own.key")? })
     }
 
     /// A certificate for a new key. Not from a request: a key that cannot sign has none.
     fn issue(&self, issuer: &Authority, key: KeyType, subject: &str, extensions: &str) -> Result<Authority> {
         self.genpkey(key)?;
         self.openssl(&["pkey", "-in", "own.key", "-pubout", "-out", "own.pub"])?;
+        let made = self.issue_for(issuer, &self.read("own.pub")?, subject, extensions)?;
+        Ok(Authority { key: self.read("own.key")?, ..made })
+    }
+
+    /// A certificate for this public key; the answer's `key` is empty.
+    fn issue_for(
+        &self,
+        issuer: &Authority,
+        public: &str,
+        subject: &str,
+        extensions: &str,
+    ) -> Result<Authority> {
+        self.directory.write("own.pub", public)?;
         self.directory.write("issuer.pem", &issuer.certificate.pem)?;
         self.directory.write("issuer.key", &issuer.key)?;
         let arguments = ["-force_pubkey", "own.pub", "-CA", "issuer.pem", "-CAkey", "issuer.key"];
-        self.x509(&arguments, subject, extensions)
+        let certificate = self.x509(&arguments, subject, extensions)?;
+        Ok(Authority { certificate, key: String::new() })
     }
 
     fn genpkey(&self, key: KeyType) -> Result<()> {
         self.openssl(&[&["genpkey", "-out", "own.key"], key.genpkey].concat())
     }
 
-    fn x509(&self, arguments: &[&str], subject: &str, extensions: &str) -> Result<Authority> {
+    fn x509(&self, arguments: &[&str], subject: &str, extensions: &str) -> Result<Arc<Root>> {
         self.directory.write("extensions", extensions)?;
         let always = ["x509", "-new", "-days", "30", "-extfile", "extensions", "-out", "own.pem", "-subj"];
         self.openssl(&[&always[..], &[subject], arguments].concat())?;
         let pem = self.read("own.pem")?;
         let der = CertificateDer::from_pem_slice(pem.as_bytes())?;
-        Ok(Authority { certificate: Arc::new(Root { pem, der }), key: self.read("own.key")? })
+        Ok(Arc::new(Root { pem, der }))
     }
 
     fn openssl(&self, arguments: &[&str]) -> Result<()> {

@@ -8,6 +8,7 @@ for root in bookworm trixie sid experimental; do "$setup/root.sh" "$root" >/dev/
 "$setup/openssl.sh" 3.0.2 >/dev/null
 "$setup/nginx-on.sh" 3.4.1 >/dev/null
 "$setup/python.sh" 50.0.2 >/dev/null
+for linkage in shared static; do "$setup/kryoptic.sh" "$linkage" >/dev/null; done
 case $part in
     ci | full) ;;
     *) fail "all.sh: no part is called '$part' (ci, full)" ;;

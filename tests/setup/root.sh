@@ -4,11 +4,16 @@
 
 name=${1:?usage: root.sh bookworm|trixie|sid|experimental}
 common=(openssl libssl-dev ca-certificates)
+# Tokens: SoftHSM, the programs that initialise one, p11-kit's server (a token that is a process), what Kryoptic needs.
+tokens=(softhsm2 opensc)
 case $name in
-    bookworm) suite=bookworm packages=(nginx haproxy curl valgrind) ;;        # OpenSSL 3.0, nginx 1.22
-    trixie) suite=trixie packages=(nginx haproxy valgrind) ;;                 # OpenSSL 3.5, nginx 1.26
-    sid) suite=sid packages=(nginx haproxy curl postgresql-18 valgrind) ;;    # OpenSSL 3.6, PostgreSQL 18
-    experimental) suite=sid packages=(valgrind) ;;                            # OpenSSL 4.0 on sid
+    # OpenSSL 3.0, nginx 1.22
+    bookworm) suite=bookworm packages=(nginx haproxy curl valgrind "${tokens[@]}" p11-kit p11-kit-modules) ;;
+    # OpenSSL 3.5, nginx 1.26
+    trixie) suite=trixie packages=(nginx haproxy valgrind "${tokens[@]}" p11-kit p11-kit-modules libsqlite3-0 pkcs11-provider) ;;
+    # OpenSSL 3.6, PostgreSQL 18
+    sid) suite=sid packages=(nginx haproxy curl postgresql-18 valgrind "${tokens[@]}" libsqlite3-0) ;;
+    experimental) suite=sid packages=(valgrind) ;; # OpenSSL 4.0 on sid
     *) fail "root.sh: no root is called '$name' (bookworm, trixie, sid, experimental)" ;;
 esac
 
