@@ -13,7 +13,7 @@ pub(super) struct Check {
 }
 
 /// Every check, in the order of the report: from the program to the handshake, then the running process.
-pub(super) const CHECKS: [Check; 42] = [
+pub(super) const CHECKS: [Check; 52] = [
     Check {
         id: "program",
         title: "The program can be examined",
@@ -228,6 +228,61 @@ pub(super) const CHECKS: [Check; 42] = [
         title: "A session with a client's certificate fits into nginx's cache",
         why: "nginx keeps no session above 4,096 bytes (8,192 from 1.29.2) and does not say so. One that holds a client's \
               ML-DSA-65 certificate has more than 5,500, so such clients never resume.",
+    },
+    Check {
+        id: "hsm-options",
+        title: "The options of tokens are right, and there where they are needed",
+        why: "A key file can name a key in a PKCS#11 token, which is found only with pkcs11-module in the provider's section, and \
+              with the provider listed behind default. OpenSSL ignores a misspelt option.",
+    },
+    Check {
+        id: "hsm-module",
+        title: "The HSM's module loads and answers",
+        why: "With --hsm, in a process of its own: a module that crashes or hangs is a finding. Its code runs in the server, so \
+              nobody else may be able to change it, and the workers must be able to read it.",
+    },
+    Check {
+        id: "hsm-token",
+        title: "The token is there, and only one fits",
+        why: "With --hsm: asked of the module with the service's environment (SOFTHSM2_CONF and its like), which is often not the \
+              shell's.",
+    },
+    Check {
+        id: "hsm-pin",
+        title: "The PIN can be had, and not by everybody",
+        why: "With --hsm: its file, variable, command or credential is read as the user that starts the server.",
+    },
+    Check {
+        id: "hsm-login",
+        title: "The token takes the PIN",
+        why: "With --hsm: one login, which counts as a try when the PIN is wrong; none where the next wrong one locks the token.",
+    },
+    Check {
+        id: "hsm-key",
+        title: "Each key that nginx's configuration names is in the token, once",
+        why: "With --hsm: key files with a `PKCS#11 PROVIDER URI` block, and `store:pkcs11:…`. The public key in the file has to be \
+              the token's.",
+    },
+    Check {
+        id: "hsm-certificate",
+        title: "Each key in the token is its certificate's",
+        why: "With --hsm: with a certificate of another key the server may start, and every handshake fails.",
+    },
+    Check {
+        id: "hsm-signature",
+        title: "Each key signs, as nginx's workers do",
+        why: "With --hsm: a trial signature as the workers' user, verified with the public key. Workers have fewer rights than the \
+              master that reads the keys.",
+    },
+    Check {
+        id: "hsm-failover",
+        title: "The other tokens and software keys could take over",
+        why: "With --hsm: each is looked at by itself, since nobody notices one that fails before it is needed.",
+    },
+    Check {
+        id: "hsm-running",
+        title: "Running servers reach their tokens",
+        why: "From the counters that servers share (`qtls hsm status`): connected, PIN refused, time-outs, failovers.",
     },
     Check {
         id: "confinement",

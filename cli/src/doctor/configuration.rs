@@ -28,6 +28,12 @@ impl ProviderEntry {
         let settings = self.settings.as_ref()?;
         settings.iter().rev().find(|(name, _)| skip_dot(name) == key).map(|(_, value)| value.as_str())
     }
+
+    /// The settings, by their plain keys.
+    pub(super) fn plain_settings(&self) -> Vec<(String, String)> {
+        let plain = |(key, value): &(String, String)| (skip_dot(key).to_owned(), value.clone());
+        self.settings.iter().flatten().map(plain).collect()
+    }
 }
 
 /// OpenSSL's words for yes (`provider_conf_parse_bool_setting`).
@@ -36,7 +42,7 @@ pub(super) fn is_yes(value: &str) -> bool {
 }
 
 /// OpenSSL ignores everything up to the last dot of a key, so that a key can come twice.
-pub(super) fn skip_dot(key: &str) -> &str {
+fn skip_dot(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 

@@ -11,8 +11,10 @@ use super::Arguments;
 use super::configuration::ProviderEntry;
 use super::elf::{self, Library, Program};
 use super::inner::{self, Ending, Report, Request, Surroundings, Task};
+use super::nginx::Pair;
 use super::process::Process;
 use super::target::Target;
+use super::tokens::{TokenReport, TokenRequest, Worker, uri_in_key_file};
 
 /// How long the server of `--connect` may take for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -33,6 +35,10 @@ pub(super) struct Facts {
     /// The running process, named or found.
     pub(super) process: ProcessFound,
     pub(super) outside: Option<anyhow::Result<Survey>>,
+    /// With `--hsm`: what was found of tokens.
+    pub(super) tokens: Option<Ending>,
+    /// Whom nginx's workers become, when root starts it.
+    pub(super) worker: Option<Worker>,
 }
 
 /// Which running process is compared.
@@ -76,6 +82,8 @@ impl Facts {
             module: None,
             process,
             outside,
+            tokens: None,
+            worker: worker_of(target),
         };
         facts.ask_library(target, arguments)?;
         Ok(facts)
@@ -84,12 +92,22 @@ impl Facts {
     fn ask_library(&mut self, target: &Target, arguments: &Arguments) -> anyhow::Result<()> {
         let Some((libcrypto, libssl)) = self.openssl.clone() else { return Ok(()) };
         let surroundings = surroundings(target, arguments);
+        let mut identities = target.identities().to_vec();
+        if arguments.hsm {
+            self.tokens = self.look_at_tokens(target, arguments)?;
+            // The provider would try a PIN once more that the token has refused just now.
+            if self.token_report().is_some_and(TokenReport::login_failed) {
+                identities
+                    .iter_mut()
+                    .for_each(|identity| identity.pairs.retain(|pair| !names_token_key(pair)));
+            }
+        }
         let mut request = Request {
             application: arguments.application.clone().or_else(|| target.application()),
             reads_configuration: target.reads_configuration(),
             provider: arguments.provider.clone(),
             profiles: target.profiles(),
-            identities: target.identities().to_vec(),
+            identities,
             ..Request::for_libraries(Task::Examine, libcrypto, libssl)
         };
         self.examination = Some(inner::run(&request, &surroundings)?);
@@ -103,6 +121,34 @@ impl Facts {
             self.module = Some((module, inner::run(&request, &surroundings)?));
         }
         Ok(())
+    }
+
+    /// Looks at tokens in a process of its own; none where there is no section that could name one.
+    fn look_at_tokens(&self, target: &Target, arguments: &Arguments) -> anyhow::Result<Option<Ending>> {
+        let application = arguments.application.clone().or_else(|| target.application());
+        let Ok(Some(report)) = read_configuration(target, arguments) else { return Ok(None) };
+        let Some(configuration) = report.configuration else { return Ok(None) };
+        let providers = configuration.providers(application.as_deref());
+        let entry = providers.into_iter().find(|entry| entry.name == arguments.provider);
+        let Some(entry) = entry else { return Ok(None) };
+        let order = TokenRequest {
+            settings: entry.plain_settings(),
+            identities: target.identities().to_vec(),
+            worker: self.worker.clone(),
+        };
+        let request = Request {
+            tokens: Some(order),
+            ..Request::for_libraries(Task::LookAtTokens, PathBuf::new(), PathBuf::new())
+        };
+        inner::run(&request, &surroundings(target, arguments)).map(Some)
+    }
+
+    /// What was found of tokens, when the module let it be found.
+    pub(super) fn token_report(&self) -> Option<&TokenReport> {
+        match &self.tokens {
+            Some(Ending::Reported(report)) => Some(&report.tokens),
+            _ => None,
+        }
     }
 
     /// What the library told, when it lived to tell.
@@ -159,6 +205,23 @@ fn module_of(entry: &ProviderEntry, modules_directory: &Path) -> Option<PathBuf>
         None if ["default", "base", "null"].contains(&entry.name.as_str()) => None,
         None => Some(modules_directory.join(format!("{}.so", entry.name))),
     }
+}
+
+fn names_token_key(pair: &Pair) -> bool {
+    std::fs::read(&pair.key).is_ok_and(|text| uri_in_key_file(&text).is_some())
+}
+
+/// Whom the workers become: only root can become another.
+fn worker_of(target: &Target) -> Option<Worker> {
+    let build = target.nginx().filter(|_| target.user.0 == 0)?;
+    let set = target.settings.as_ref().and_then(|settings| settings.as_ref().ok()?.user.as_ref());
+    let (name, group) = set.unwrap_or(&build.user);
+    let user = nix::unistd::User::from_name(name).ok().flatten()?;
+    let group = match group {
+        Some(group) => nix::unistd::Group::from_name(group).ok().flatten()?.gid,
+        None => user.gid,
+    };
+    Some(Worker { name: user.name, user: user.uid.as_raw(), group: group.as_raw() })
 }
 
 /// libcrypto and libssl.

@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use super::inner::{Report, capable_client, set_up_server, step};
 use super::nginx::{Identity, Pair, Side};
+use super::tokens::uri_in_key_file;
 use crate::libssl::{Context, IdentityStep, OpenSsl};
 
 /// What a client without ML-DSA offers, browsers among them.
@@ -69,6 +70,8 @@ pub(super) struct PairFacts {
     pub(super) refusals: Vec<(IdentityStep, Vec<String>)>,
     /// Whether the key file has a block of PEM for a private key, of whatever kind.
     pub(super) key_is_pem: bool,
+    /// Whether the key file names a key in a token.
+    pub(super) key_in_token: bool,
 }
 
 /// Where a chain of certificates leads.
@@ -134,7 +137,8 @@ pub(super) fn examine_identity(openssl: &OpenSsl, identity: &Identity, report: &
         let key_is_pem = key.split(|byte| *byte == b'\n').any(|line| {
             line.starts_with(b"-----BEGIN ") && line.trim_ascii_end().ends_with(b"PRIVATE KEY-----")
         });
-        pairs.push(PairFacts { pair: pair.clone(), chain, chain_end, refusals, key_is_pem });
+        let key_in_token = uri_in_key_file(&key).is_some();
+        pairs.push(PairFacts { pair: pair.clone(), chain, chain_end, refusals, key_is_pem, key_in_token });
     }
     let (mut capable, mut classical) = (None, None);
     if let Some(server) = server.filter(|_| identity.side == Side::Server && !pairs.is_empty())
@@ -169,11 +173,16 @@ impl Files {
         const READABLE_BY_ALL: u32 = 0o004;
         let read = std::fs::read(path).map(Zeroizing::new);
         let mode = std::fs::metadata(path).map_or(0, |data| data.mode());
+        // A file that only names a key, without a PIN, is no secret.
+        let harmless = |text: &[u8]| {
+            let uri = uri_in_key_file(text);
+            uri.is_some_and(|uri| uri.is_ok_and(|uri| uri.pin_value.is_none()))
+        };
         let facts = FileFacts {
             path: path.to_path_buf(),
             error: read.as_ref().err().map(ToString::to_string),
             denied: read.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied),
-            exposed: secret && mode & READABLE_BY_ALL != 0,
+            exposed: secret && mode & READABLE_BY_ALL != 0 && !read.as_ref().is_ok_and(|text| harmless(text)),
         };
         if !self.0.iter().any(|known| known.path == path && known.exposed == facts.exposed) {
             self.0.push(facts);

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use super::configuration::{Configuration, names_in_list};
 use super::identity::{IdentityFacts, examine_identity};
 use super::nginx::{Identity, Profile};
+use super::tokens::{self, TokenReport, TokenRequest};
 use crate::libssl::{self, Context, Info, LoadError, OpenSsl, Operation};
 
 /// OpenSSL before 3.0.14, 3.1.6 and 3.2.2 writes past a buffer when a list has more names than this.
@@ -46,12 +47,14 @@ pub(super) enum Task {
     LoadStrictly,
     /// Parse the configuration and no more.
     ReadConfiguration,
+    /// Look at the keys in tokens.
+    LookAtTokens,
     /// Load the provider's module with the dynamic loader alone.
     LoadModule,
 }
 
 /// The order to the inner process.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub(super) struct Request {
     pub(super) task: Task,
     pub(super) libcrypto: PathBuf,
@@ -68,6 +71,8 @@ pub(super) struct Request {
     pub(super) profiles: Vec<Profile>,
     /// The certificates and keys the server's configuration names.
     pub(super) identities: Vec<Identity>,
+    /// For [`Task::LookAtTokens`].
+    pub(super) tokens: Option<TokenRequest>,
 }
 
 impl Request {
@@ -83,6 +88,7 @@ impl Request {
             module: PathBuf::new(),
             profiles: Vec::new(),
             identities: Vec::new(),
+            tokens: None,
         }
     }
 }
@@ -113,6 +119,8 @@ pub(super) struct Report {
     pub(super) ml_dsa: Vec<String>,
     pub(super) profiles: Vec<ProfileFacts>,
     pub(super) identities: Vec<IdentityFacts>,
+    /// What [`Task::LookAtTokens`] found.
+    pub(super) tokens: TokenReport,
     /// What a client of this libssl would send: groups offered, groups with a share.
     pub(super) client_offer: (Vec<u16>, Vec<u16>),
     /// What was printed on standard error meanwhile; added by the outer process.
@@ -313,6 +321,10 @@ pub(super) fn main() -> anyhow::Result<()> {
     let request: Request =
         serde_json::from_reader(std::io::stdin().lock()).context("no valid order on stdin")?;
     let report = match request.task {
+        Task::LookAtTokens => Report {
+            tokens: request.tokens.as_ref().map(tokens::examine).unwrap_or_default(),
+            ..Report::default()
+        },
         Task::LoadModule => {
             step("loading the provider's module");
             Report { loader_error: libssl::try_module(&request.module).err(), ..Report::default() }

@@ -17,6 +17,7 @@ mod permissions;
 mod process;
 mod report;
 mod target;
+mod tokens;
 mod unit;
 mod version;
 
@@ -140,10 +141,11 @@ pub(crate) fn provider_section(conf: Option<&Path>) -> anyhow::Result<ProviderSe
     let providers = configuration.providers(target.application().as_deref());
     let entry = providers.into_iter().find(|entry| entry.name == arguments.provider);
     let entry = entry.with_context(|| format!("{shown} lists no provider {}", arguments.provider))?;
-    let settings = entry.settings.with_context(|| format!("{shown} has no section [{}]", entry.section))?;
-    // OpenSSL ignores everything up to the last dot of a key.
-    let plain = |(key, value): (String, String)| (configuration::skip_dot(&key).to_owned(), value);
-    Ok(ProviderSection { file, name: entry.section, settings: settings.into_iter().map(plain).collect() })
+    if entry.settings.is_none() {
+        bail!("{shown} has no section [{}]", entry.section);
+    }
+    let settings = entry.plain_settings();
+    Ok(ProviderSection { file, name: entry.section, settings })
 }
 
 impl Arguments {

@@ -53,6 +53,8 @@ pub(super) struct Build {
     pub(super) own_openssl: bool,
     /// The configuration file built in.
     pub(super) configuration: PathBuf,
+    /// The user and group that workers become without the directive `user`.
+    pub(super) user: (String, Option<String>),
 }
 
 impl Build {
@@ -89,6 +91,11 @@ impl Build {
             version: known.map(|name| Version::parse(name)),
             own_openssl: argument("--with-openssl=").is_some(),
             configuration: prefix.join(argument("--conf-path=").unwrap_or("conf/nginx.conf")),
+            // auto/options: NGX_USER.
+            user: (
+                argument("--user=").unwrap_or("nobody").to_owned(),
+                argument("--group=").map(str::to_owned),
+            ),
         })
     }
 
@@ -119,6 +126,8 @@ pub(super) struct Settings {
     pub(super) without_effect: Vec<String>,
     /// The certificates and keys it names.
     pub(super) identities: Vec<Identity>,
+    /// The directive `user`: the user and group that workers become.
+    pub(super) user: Option<(String, Option<String>)>,
 }
 
 /// Reads nginx's configuration with its includes, as far as TLS is concerned.
@@ -370,6 +379,10 @@ fn settings_of(directives: &[Directive], directory: &Path, build: &Build) -> Set
             settings.profiles.push(profile);
         }
     }
+    settings.user = directives.iter().rev().find_map(|directive| match &directive.words[..] {
+        [word, user, group @ ..] if word == "user" => Some((user.clone(), group.first().cloned())),
+        _ => None,
+    });
     settings.identities = identities::identities(directives, directory, &|place| {
         let listener = listeners.iter().find(|listener| listener.place == place)?;
         let default = default_of(&listener.address, &listeners)?;

@@ -12,14 +12,21 @@ use anyhow::Context as _;
 /// `AT_SECURE` of the auxiliary vector (`<linux/auxvec.h>`).
 const AT_SECURE: u64 = 23;
 
-/// Variables looked for in memory: those that decide what OpenSSL and the loader do, and two that nearly every
-/// process has, which tell that the place was found.
-const VARIABLES: [&str; 7] = [
+/// Variables looked for in memory: those that decide what OpenSSL, the loader and PKCS#11 modules do, and two that nearly
+/// every process has, which tell that the place was found.
+const VARIABLES: [&str; 14] = [
     "OPENSSL_CONF",
     "OPENSSL_MODULES",
     "OPENSSL_CONF_INCLUDE",
     "LD_LIBRARY_PATH",
     "LD_PRELOAD",
+    "SOFTHSM2_CONF",
+    "KRYOPTIC_CONF",
+    "ChrystokiConfigurationPath",
+    "P11_KIT_SERVER_ADDRESS",
+    "CREDENTIALS_DIRECTORY",
+    "XDG_RUNTIME_DIR",
+    "HOME",
     "PATH",
     "LANG",
 ];

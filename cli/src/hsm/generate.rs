@@ -44,8 +44,11 @@ pub(super) struct Arguments {
 /// Types by their names on the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Kind {
+    #[value(name = "ml-dsa-44")]
     MlDsa44,
+    #[value(name = "ml-dsa-65")]
     MlDsa65,
+    #[value(name = "ml-dsa-87")]
     MlDsa87,
     EcP256,
     EcP384,

@@ -65,11 +65,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Some(file) => public_key_in(file)?,
         None => arguments.token.hsm()?.key(&uri, None)?.public().clone(),
     };
-    let text = [
-        to_pem(URI_LABEL, &Uri::to_pem_der(&uri.with_pin_source())),
-        to_pem(PUBLIC_KEY_LABEL, &public.to_spki_der()),
-    ]
-    .concat();
+    let reference = to_pem(URI_LABEL, &Uri::to_pem_der(&uri.with_pin_source()));
+    let public = to_pem(PUBLIC_KEY_LABEL, &public.to_spki_der());
+    let text = format!("{}{}", *reference, *public);
     match &arguments.out {
         None => anstream::stdout().write_all(text.as_bytes())?,
         Some(file) => {

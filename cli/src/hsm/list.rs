@@ -125,7 +125,7 @@ fn tokens(hsm: &Hsm, uri: &Uri) -> anyhow::Result<Vec<Token>> {
 }
 
 /// Whether a token has all the attributes that a URI gives it.
-pub(super) fn fits(uri: &Uri, info: &TokenInfo) -> bool {
+pub(crate) fn fits(uri: &Uri, info: &TokenInfo) -> bool {
     let same = |wanted: &Option<String>, has: &str| wanted.as_ref().is_none_or(|wanted| wanted == has);
     same(&uri.token, &info.label)
         && same(&uri.manufacturer, &info.manufacturer)

@@ -11,8 +11,9 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-pub(crate) use key_ref::{Arguments as KeyRefArguments, run as key_ref};
-pub(crate) use options::NO_STATUS_DIRECTORY;
+pub(crate) use key_ref::{Arguments as KeyRefArguments, URI_LABEL, run as key_ref};
+pub(crate) use list::fits;
+pub(crate) use options::{NO_STATUS_DIRECTORY, parse as parse_options};
 
 /// Command line of `qtls hsm`.
 #[derive(clap::Args)]

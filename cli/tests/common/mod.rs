@@ -4,6 +4,8 @@
 #![allow(dead_code)]
 
 pub(crate) mod composite;
+pub(crate) mod doctor;
+pub(crate) mod softhsm;
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};

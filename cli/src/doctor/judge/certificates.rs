@@ -366,7 +366,9 @@ fn keys(facts: &PairFacts, findings: &mut Findings) {
             IdentityStep::ParseKey => findings.fail(
                 id,
                 format!("{key} is no private key to this libcrypto: {errors}"),
-                if !facts.key_is_pem {
+                if facts.key_in_token {
+                    "the file names a key in a token: qtls doctor --hsm says where the way to it ends"
+                } else if !facts.key_is_pem {
                     "write the key there in PEM, from BEGIN PRIVATE KEY to END PRIVATE KEY"
                 } else if errors.contains("unsupported") {
                     "the active providers have no such type of key: activate one that has it, or use another key"

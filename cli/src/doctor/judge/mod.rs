@@ -6,6 +6,7 @@ mod library;
 mod provider;
 mod running;
 mod server;
+mod tokens;
 
 use qtls_cli::groups;
 
@@ -38,6 +39,7 @@ pub(super) fn judge(target: &Target, facts: &Facts, arguments: &Arguments) -> Fi
             judge.servers(report, &mut findings);
             judge.foreign_key_types(report, &mut findings);
             judge.certificates(report, &mut findings);
+            judge.tokens(report, &mut findings);
         }
     }
     judge.explain_skips(&mut findings);

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use qtls_pkcs11::Config;
+
 use super::super::checks::{Findings, Status};
 use super::super::configuration::{Configuration, ProviderEntry, is_yes};
 use super::super::inner::{Ending, GroupFacts, Report};
@@ -179,7 +181,8 @@ impl Judge<'_> {
         let id = "provider-options";
         for (key, _) in entry.settings.iter().flatten() {
             let plain = key.rsplit('.').next().unwrap_or(key);
-            if KNOWN_SETTINGS.contains(&plain) || plain.starts_with("pkcs11-") {
+            // Those of tokens have a check of their own.
+            if KNOWN_SETTINGS.contains(&plain) || Config::claims(plain) {
                 continue;
             }
             let meant = nearest(plain, KNOWN_SETTINGS.into_iter());

@@ -26,6 +26,8 @@ pub(in super::super) struct Identity {
     pub(in super::super) side: Side,
     /// Certificate chain and key, several on one server for clients of different kinds.
     pub(in super::super) pairs: Vec<Pair>,
+    /// Certificate chain and the PKCS#11 URI of its key, `store:pkcs11:…` (nginx 1.29 on).
+    pub(in super::super) token_pairs: Vec<TokenPair>,
     /// `ssl_password_file`.
     pub(in super::super) passwords: Option<PathBuf>,
     /// `ssl_client_certificate` and `ssl_trusted_certificate`.
@@ -47,6 +49,19 @@ pub(in super::super) struct Identity {
 pub(in super::super) struct Pair {
     pub(in super::super) certificate: PathBuf,
     pub(in super::super) key: PathBuf,
+}
+
+/// A certificate file and the URI of its key, which may hold a PIN.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(in super::super) struct TokenPair {
+    pub(in super::super) certificate: PathBuf,
+    pub(in super::super) uri: String,
+}
+
+impl std::fmt::Debug for TokenPair {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TokenPair").field("certificate", &self.certificate).finish_non_exhaustive()
+    }
 }
 
 /// The directives in force in a block: its own, else the outer one's.
@@ -110,7 +125,13 @@ impl Named {
     fn identity(&self, label: String, side: Side, profile: Profile, directory: &Path) -> Option<Identity> {
         let mut elsewhere: Vec<String> = self.by_lua.iter().cloned().collect();
         let mut pairs = Vec::new();
+        let mut token_pairs = Vec::new();
         for (certificate, key) in self.certificates.iter().zip(&self.keys) {
+            let uri = key.strip_prefix("store:").filter(|uri| qtls_pkcs11::Uri::is_one(uri));
+            if let (Some(uri), Some(certificate)) = (uri, file(certificate, directory)) {
+                token_pairs.push(TokenPair { certificate, uri: uri.to_owned() });
+                continue;
+            }
             match (file(certificate, directory), file(key, directory)) {
                 (Some(certificate), Some(key)) => pairs.push(Pair { certificate, key }),
                 (None, _) => elsewhere.push(certificate.clone()),
@@ -121,11 +142,16 @@ impl Named {
         let authorities: Vec<PathBuf> =
             authorities.into_iter().flatten().filter_map(|text| file(text, directory)).collect();
         let verifies_clients = self.verify_client.as_ref().is_some_and(|value| value != "off");
-        (!(pairs.is_empty() && elsewhere.is_empty() && authorities.is_empty() && !verifies_clients)).then(
-            || Identity {
+        (!(pairs.is_empty()
+            && token_pairs.is_empty()
+            && elsewhere.is_empty()
+            && authorities.is_empty()
+            && !verifies_clients))
+            .then(|| Identity {
                 label,
                 side,
                 pairs,
+                token_pairs,
                 passwords: self.passwords.as_ref().and_then(|text| file(text, directory)),
                 authorities,
                 elsewhere,
@@ -133,8 +159,7 @@ impl Named {
                 verifies_clients,
                 tickets: self.tickets.as_ref().is_none_or(|value| value != "off"),
                 profile,
-            },
-        )
+            })
     }
 }
 
@@ -261,6 +286,17 @@ mod tests {
             found.iter().map(|identity| identity.placeholders).collect::<Vec<_>>(),
             [false, false, true]
         );
+    }
+
+    #[test]
+    fn a_key_that_a_store_has_in_a_token_is_paired_with_its_certificate() {
+        let found = identities_of(
+            "http { server { listen 443 ssl; ssl_certificate /a.pem; ssl_certificate_key \"store:pkcs11:object=a?pin-value=4711\"; } }",
+        );
+        assert_eq!(found[0].token_pairs.len(), 1);
+        assert_eq!(found[0].token_pairs[0].uri, "pkcs11:object=a?pin-value=4711");
+        assert!(found[0].pairs.is_empty() && found[0].elsewhere.is_empty());
+        assert!(!format!("{found:?}").contains("4711"));
     }
 
     #[test]
