@@ -32,15 +32,20 @@
 
 mod breaker;
 mod config;
+mod encoding;
 mod error;
 mod hsm;
 mod key;
+mod ledger;
 mod module;
+mod object;
 mod pin;
 #[allow(dead_code)]
 mod raw;
+mod software;
 mod status;
 mod timed;
+mod token;
 mod uri;
 
 pub use config::{Config, TokenConfig};

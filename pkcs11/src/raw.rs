@@ -267,49 +267,49 @@ impl Functions {
         Ok(Some(value))
     }
 
-    /// C_SignInit and C_Sign; the answer is how many bytes of `out` the signature has.
-    pub(crate) fn sign(
+    pub(crate) fn sign_init(
         &self,
         session: CK_SESSION_HANDLE,
-        key: CK_OBJECT_HANDLE,
         mechanism: SignMechanism<'_>,
-        input: &[u8],
-        out: &mut [u8],
-    ) -> Result<usize, Rv> {
-        let mut pss = CK_RSA_PKCS_PSS_PARAMS::default();
-        let mut additional = CK_SIGN_ADDITIONAL_CONTEXT {
-            hedgeVariant: CKH_HEDGE_PREFERRED,
-            pContext: std::ptr::null_mut(),
-            ulContextLen: 0,
-        };
+        key: CK_OBJECT_HANDLE,
+    ) -> Result<(), Rv> {
+        let mut pss;
+        let mut additional;
         let mut parameters =
-            CK_MECHANISM { mechanism: 0, pParameter: std::ptr::null_mut(), ulParameterLen: 0 };
+            CK_MECHANISM { mechanism: CKM_ECDSA, pParameter: std::ptr::null_mut(), ulParameterLen: 0 };
         match mechanism {
+            SignMechanism::Ecdsa => {}
             SignMechanism::RsaPkcs1 => parameters.mechanism = CKM_RSA_PKCS,
-            SignMechanism::Ecdsa => parameters.mechanism = CKM_ECDSA,
             SignMechanism::RsaPss { hash, mgf, salt } => {
                 pss = CK_RSA_PKCS_PSS_PARAMS { hashAlg: hash, mgf, sLen: salt as CK_ULONG };
                 parameters.mechanism = CKM_RSA_PKCS_PSS;
                 parameters.pParameter = (&raw mut pss).cast();
-                parameters.ulParameterLen = size_of_val(&pss) as CK_ULONG;
+                parameters.ulParameterLen = size_of::<CK_RSA_PKCS_PSS_PARAMS>() as CK_ULONG;
             }
             SignMechanism::MlDsa { context, deterministic } => {
                 parameters.mechanism = CKM_ML_DSA;
-                // Without a parameter a token hedges where it can, with no context (PKCS#11 3.2 section 6.67.4).
+                let hedge = if deterministic { CKH_DETERMINISTIC_REQUIRED } else { CKH_HEDGE_PREFERRED };
+                additional = CK_SIGN_ADDITIONAL_CONTEXT {
+                    hedgeVariant: hedge,
+                    pContext: std::ptr::null_mut(),
+                    ulContextLen: context.len() as CK_ULONG,
+                };
+                if !context.is_empty() {
+                    additional.pContext = context.as_ptr().cast_mut();
+                }
+                // Without parameters a token hedges where it can and takes no context (PKCS#11 3.2 section 6.67.5), which
+                // every token understands.
                 if deterministic || !context.is_empty() {
-                    if deterministic {
-                        additional.hedgeVariant = CKH_DETERMINISTIC_REQUIRED;
-                    }
-                    if !context.is_empty() {
-                        additional.pContext = context.as_ptr().cast_mut();
-                        additional.ulContextLen = context.len() as CK_ULONG;
-                    }
                     parameters.pParameter = (&raw mut additional).cast();
-                    parameters.ulParameterLen = size_of_val(&additional) as CK_ULONG;
+                    parameters.ulParameterLen = size_of::<CK_SIGN_ADDITIONAL_CONTEXT>() as CK_ULONG;
                 }
             }
         }
-        call!(self, C_SignInit, session, &mut parameters, key)?;
+        call!(self, C_SignInit, session, &mut parameters, key)
+    }
+
+    /// The answer is how many bytes of `out` the signature has.
+    pub(crate) fn sign(&self, session: CK_SESSION_HANDLE, input: &[u8], out: &mut [u8]) -> Result<usize, Rv> {
         let mut length = out.len() as CK_ULONG;
         let bytes = input.as_ptr().cast_mut();
         call!(self, C_Sign, session, bytes, input.len() as CK_ULONG, out.as_mut_ptr(), &mut length)?;
