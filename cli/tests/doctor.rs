@@ -11,12 +11,11 @@ use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, SystemTime};
 
 use common::Authority;
 use common::composite::CompositeKey;
-use common::doctor::{Doctor, LIBSSL, Outcome, Place, VERSION, compile, pair, stand_in, with_nginx};
+use common::doctor::{Doctor, LIBSSL, Place, VERSION, compile, pair, stand_in, with_nginx};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ML_DSA_65, PKCS_ML_DSA_87,
 };

@@ -366,10 +366,11 @@ impl<'a> Look<'a> {
         let fitting: Vec<&TokenInfo> =
             tokens.iter().filter(|info| info.initialized && fits(wanted, info)).collect();
         let shown = if wanted.names_token() { wanted.to_string() } else { "any token".to_owned() };
-        let labels = || tokens.iter().filter(|info| info.initialized).map(|info| info.label.as_str());
         match fitting[..] {
             [] => {
-                let there: Vec<&str> = labels().collect();
+                let there = tokens.iter().filter(|info| info.initialized);
+                let mut there: Vec<&str> = there.map(|info| info.label.as_str()).collect();
+                there.sort_unstable();
                 let there = if there.is_empty() { "none".to_owned() } else { there.join(", ") };
                 self.add(
                     Check::Token,

@@ -61,6 +61,10 @@ enum Kind {
 }
 
 impl Kind {
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+
     fn generate_type(self) -> anyhow::Result<GenerateType> {
         let ml_dsa = |name| {
             let algorithm = signature_by_name(name).with_context(|| format!("{name} is not in the table"))?;
@@ -121,7 +125,10 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if uri.object.is_none() {
         bail!("the new key has no name: give --label LABEL, or object=LABEL in the URI");
     }
-    let key = arguments.token.hsm()?.generate(&uri, arguments.kind.generate_type()?)?;
+    let hsm = arguments.token.hsm()?;
+    let kind = arguments.kind.generate_type()?;
+    let key =
+        hsm.generate(&uri, kind).with_context(|| format!("no {} key was made", arguments.kind.name()))?;
     let name = key.uri();
     writeln!(anstream::stdout(), "{name}")?;
     let (openssl, again, shown) =
@@ -151,10 +158,7 @@ mod tests {
         for kind in Kind::value_variants() {
             kind.generate_type().unwrap();
         }
-        let names: Vec<String> = Kind::value_variants()
-            .iter()
-            .filter_map(|kind| Some(kind.to_possible_value()?.get_name().to_owned()))
-            .collect();
+        let names: Vec<String> = Kind::value_variants().iter().map(|kind| kind.name()).collect();
         assert_eq!(
             names,
             ["ml-dsa-44", "ml-dsa-65", "ml-dsa-87", "ec-p256", "ec-p384", "rsa-2048", "rsa-3072", "rsa-4096"]

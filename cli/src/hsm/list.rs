@@ -183,11 +183,14 @@ fn print(out: &mut impl Write, tokens: &[Token]) -> std::io::Result<()> {
         if index > 0 {
             writeln!(out)?;
         }
-        let name = if token.initialized { token.label.as_str() } else { "(a token that is not initialised)" };
-        let Token { slot, model, manufacturer, serial, module, .. } = token;
+        let Token { slot, label, model, manufacturer, serial, module, .. } = token;
+        if !token.initialized {
+            writeln!(out, "{dim}not initialised: {model} of {manufacturer}, slot {slot} of {module}{dim:#}")?;
+            continue;
+        }
         writeln!(
             out,
-            "{bold}{name}{bold:#}  {model} of {manufacturer}, serial {serial}, slot {slot} of {module}"
+            "{bold}{label}{bold:#}  {model} of {manufacturer}, serial {serial}, slot {slot} of {module}"
         )?;
         let state = [
             (token.pin_locked, "the PIN is locked: the security officer has to set a new one"),
@@ -203,11 +206,10 @@ fn print(out: &mut impl Write, tokens: &[Token]) -> std::io::Result<()> {
                     writeln!(out, "  {class:CLASS_WIDTH$} {description:DESCRIPTION_WIDTH$} {uri}")?;
                 }
             }
-            None if token.initialized => {
+            None => {
                 let uri = quoted(&token.uri);
                 writeln!(out, "  {dim}not logged in; its objects: qtls hsm list {uri}{dim:#}")?;
             }
-            None => {}
         }
     }
     Ok(())

@@ -51,19 +51,27 @@ impl Judge<'_> {
             skip_all(findings, reason);
             return;
         };
-        running(&config, findings);
+        // The last reason to skip a check is the one that is told.
         match &self.facts.tokens {
             None => skip_all(findings, NOT_ASKED),
-            Some(Ending::Reported(report)) => self.way(&config, &report.tokens, findings),
-            Some(Ending::Died { step, how, stderr }) => died(&config, step, how, stderr, findings),
+            Some(ending) => {
+                skip_all(findings, "what comes before it is wrong");
+                if keys.is_empty() {
+                    let reason = "nginx's configuration names no key in a token";
+                    ["hsm-key", "hsm-certificate", "hsm-signature"]
+                        .iter()
+                        .for_each(|id| findings.skip(id, reason));
+                }
+                match ending {
+                    Ending::Reported(report) => self.way(&config, &report.tokens, findings),
+                    Ending::Died { step, how, stderr } => died(&config, step, how, stderr, findings),
+                }
+            }
         }
         if config.tokens.len() == 1 && config.software_keys.is_empty() {
             findings.skip(FAILOVER, "there is no second token and no software key");
         }
-        findings.skip(FAILOVER, NOT_ASKED);
-        let reason = "nginx's configuration names no key in a token";
-        ["hsm-key", "hsm-certificate", "hsm-signature"].iter().for_each(|id| findings.skip(id, reason));
-        skip_all(findings, "what comes before it is wrong");
+        running(&config, findings);
     }
 
     /// What names a key in a token, for people.
