@@ -18,6 +18,7 @@ const TRIALS: u32 = 5;
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Whether operations go through to a token.
+#[cfg(test)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BreakerState {
     /// All of them.
@@ -114,6 +115,7 @@ impl Breaker {
     }
 
     /// As after the last call of the other methods: an open breaker becomes half-open when it is asked for a permit.
+    #[cfg(test)]
     pub(crate) fn state(&self) -> BreakerState {
         match self.phase {
             Phase::Closed => BreakerState::Closed,

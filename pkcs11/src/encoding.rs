@@ -95,7 +95,7 @@ pub(crate) fn unsigned_integer(big_endian: &[u8]) -> Vec<u8> {
 /// The number that the content of an INTEGER is, without leading zeros; `None` for a negative one, or one that DER writes shorter.
 pub(crate) fn read_unsigned(content: &[u8]) -> Option<&[u8]> {
     match content {
-        [] | [0x80..=0xFF, ..] | [0, 0..=0x7F, ..] => None,
+        [] | [0] | [0x80..=0xFF, ..] | [0, 0..=0x7F, ..] => None,
         _ => Some(without_leading_zeros(content)),
     }
 }

@@ -258,7 +258,7 @@ impl Module {
     }
 
     fn life(&'static self) -> &'static Life {
-        self.life.get(|parent| Life::forked_from(parent))
+        self.life.get(Life::forked_from)
     }
 }
 

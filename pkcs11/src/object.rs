@@ -378,7 +378,7 @@ fn attributes<const N: usize>(
     types: &'static [CK_ATTRIBUTE_TYPE; N],
 ) -> Result<[Option<Vec<u8>>; N], Trouble> {
     let values = session.attributes(handle, types)?;
-    Ok(values.try_into().unwrap_or_else(|_| [const { None }; N]))
+    Ok(values.try_into().unwrap_or([const { None }; N]))
 }
 
 fn key_kind(key: &PublicKey) -> CK_KEY_TYPE {

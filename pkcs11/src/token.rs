@@ -375,6 +375,7 @@ impl Token {
         let mut pool = process.pool();
         connecting.end(&mut pool);
         let mut connection = made?;
+        pool.enter(connection.epoch);
         if known.is_none_or(|known| known.epoch != connection.epoch || known.slot != connection.slot) {
             pool.generation += 1;
             pool.forget_handles();
@@ -561,18 +562,20 @@ impl Token {
         slot: CK_SLOT_ID,
         writable: bool,
     ) -> Result<CK_SESSION_HANDLE, Trouble> {
-        match seat.session {
-            Some(open) if open.epoch == epoch && open.slot == slot && (open.writable || !writable) => {
-                return Ok(open.handle);
-            }
-            Some(open) => self.discard_session(process, seat, open.epoch != epoch),
-            None => {}
+        let before = seat.session.filter(|open| open.epoch == epoch);
+        if before.is_none() {
+            self.discard_session(process, seat, true);
+        }
+        if let Some(open) = before.filter(|open| open.slot == slot && (open.writable || !writable)) {
+            return Ok(open.handle);
         }
         let opened =
             self.call(seat, epoch, "C_OpenSession", move |functions| functions.open_session(slot, writable));
         let handle = opened.map_err(|trouble| self.none_left(process, epoch, trouble))?;
-        seat.session = Some(OpenSession { handle, epoch, slot, writable });
         process.pool().opened(epoch, handle);
+        // Closed behind the new one: the last session takes the login with it (PKCS#11 3.2 section 5.6.3).
+        self.discard_session(process, seat, false);
+        seat.session = Some(OpenSession { handle, epoch, slot, writable });
         Ok(handle)
     }
 
@@ -1224,10 +1227,7 @@ impl Pool {
 
     /// Notes a new session. One that had its handle before is gone: the token began to count anew.
     fn opened(&mut self, epoch: u64, handle: CK_SESSION_HANDLE) {
-        if self.epoch != epoch {
-            self.epoch = epoch;
-            self.open = 0;
-        }
+        self.enter(epoch);
         self.open += 1;
         for seat in &mut self.idle {
             if seat.session.is_some_and(|open| open.epoch == epoch && open.handle == handle) {
@@ -1237,9 +1237,23 @@ impl Pool {
         }
     }
 
+    /// Sessions of other epochs are gone.
+    fn enter(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.open = 0;
+        }
+    }
+
     fn closed(&mut self, epoch: u64) {
-        if self.epoch == epoch {
-            self.open = self.open.saturating_sub(1);
+        if self.epoch != epoch {
+            return;
+        }
+        self.open = self.open.saturating_sub(1);
+        if self.open == 0 {
+            // The last session took the login with it.
+            self.connection = None;
+            self.forget_handles();
         }
     }
 }

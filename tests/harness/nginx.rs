@@ -174,7 +174,8 @@ impl Nginx {
         Nginx::start_in(platform, directory, &environment, nginx_conf, ports)
     }
 
-    fn start_in(
+    /// The same with these variables in the master's environment, OPENSSL_CONF among them.
+    pub fn start_in(
         platform: &Platform,
         directory: WorkDir,
         environment: &[(String, String)],

@@ -23,6 +23,7 @@ use qtls_tests::{
     process::{Process, free_port, wait_for},
     report::Report,
     rustls_client::{RustlsClient, connect, presents},
+    token::{Kind, Token},
 };
 use rustls::{ClientConfig, ClientConnection, HandshakeKind, RootCertStore, SignatureScheme, version::TLS12};
 
@@ -54,6 +55,9 @@ files! {
     openssl_cnf_with_system_adds_to_the_systems_file:
         "openssl-cnf" "with-system.cnf", with_openssl_cnf(|server| mode(server, &every_group(), true));
 
+    openssl_cnf_hsm_serves_a_key_in_a_token:
+        "openssl-cnf" "hsm.cnf", with_token(key_in_a_token);
+
     nginx_conf_require_any_accepts_every_group_and_tls_1_2:
         "nginx-conf" "require_any.conf", with_nginx_conf(|gateway| nginx_mode(gateway, &every_group(), true));
     nginx_conf_require_pqc_accepts_hybrids_and_pure_ml_kem:
@@ -82,6 +86,8 @@ files! {
         "nginx-conf" "mtls.conf", with_nginx_conf(client_certificates);
     nginx_conf_upstream_mtls_presents_an_ml_dsa_certificate:
         "nginx-conf" "upstream-mtls.conf", with_modern_nginx_conf(upstream_with_certificate);
+    nginx_conf_hsm_signs_by_the_token_and_by_the_file:
+        "nginx-conf" "hsm.conf", with_token(key_in_a_token);
 }
 
 #[test]
@@ -492,6 +498,16 @@ impl Files {
 
     /// The same; `adjust` sees the file with its certificates, ports and application filled in.
     fn start_with(&self, adjust: impl FnOnce(String, &WorkDir) -> Result<String>) -> Result<Gateway> {
+        self.start_on(&[], |directory| openssl_cnf(directory, "with-system.cnf"), adjust)
+    }
+
+    /// The same with another openssl.cnf, and with variables in the environment of nginx's master.
+    fn start_on(
+        &self,
+        environment: &[(String, String)],
+        openssl_conf: impl FnOnce(&WorkDir) -> Result<String>,
+        adjust: impl FnOnce(String, &WorkDir) -> Result<String>,
+    ) -> Result<Gateway> {
         let directory = WorkDir::new(self.platform)?;
         let (port, application) = (free_port()?, free_port()?);
         let mut text = shipped("nginx-conf", &self.name)?
@@ -507,10 +523,10 @@ impl Files {
              server {{ listen 127.0.0.1:{application}; location / {{ return 200 \"{APPLICATION}\\n\"; }} }}\n\
              {text}\n}}\n"
         );
-        let openssl_conf = openssl_cnf(&directory, "with-system.cnf")?;
+        let openssl_conf = openssl_conf(&directory)?;
         let openssl_conf = directory.write("openssl.cnf", &openssl_conf)?;
-        let nginx =
-            Nginx::start_with(self.platform, directory, &openssl_conf, &conf, vec![port, application])?;
+        let environment = [environment, &[("OPENSSL_CONF".to_owned(), openssl_conf)]].concat();
+        let nginx = Nginx::start_in(self.platform, directory, &environment, &conf, vec![port, application])?;
         Ok(Gateway { platform: self.platform, nginx })
     }
 }
@@ -680,6 +696,49 @@ fn three_certificates(files: &Files) -> Result<()> {
     let client = RustlsClient::with_version(&TLS12, "X25519:P-256", &roots, None, None)?;
     let exchange = client.get(gateway.port())?;
     ensure!(exchange.chain.first() == Some(pki().leaf(ECDSA, ECDSA)?.der()), "TLS 1.2 did not get ECDSA");
+    gateway.quit()
+}
+
+/// Runs `check` where a software token has ML-DSA, and where the oldest OpenSSL has to do with RSA and EC.
+fn with_token(file: &str, check: impl Fn(&Files, Kind) -> Result<()>) {
+    let mut report = Report::new();
+    for (platform, kind) in [(&DEBIAN_12, Kind::SoftHsm), (&DEBIAN_13, Kind::Kryoptic)] {
+        report.check(platform.name, check(&Files { platform, name: file.to_owned() }, kind));
+    }
+    report.finish();
+}
+
+/// `openssl-cnf/hsm.cnf` and `nginx-conf/hsm.conf` belong together: a key in the token beside one in a file.
+fn key_in_a_token(files: &Files, kind: Kind) -> Result<()> {
+    let token = Token::new(files.platform, kind)?;
+    let key = if kind == Kind::Kryoptic { ML_DSA_65 } else { ECDSA };
+    let leaf = pki().leaf_for(key, &token.generate("web", key)?)?;
+    let rsa = pki().leaf(RSA, RSA)?;
+    let openssl_conf = |directory: &WorkDir| {
+        let below = directory.write("with-system.cnf", &openssl_cnf(directory, "with-system.cnf")?)?;
+        let text = shipped("openssl-cnf", "hsm.cnf")?;
+        let text = fill(&text, ".include /usr/local/lib/qtls/with-system.cnf", &format!(".include {below}"))?;
+        let text = fill(&text, "/usr/lib/softhsm/libsofthsm2.so", &token.module())?;
+        let status = format!("pkcs11-status-dir = {}", directory.inside(""));
+        let text = fill(&text, "pkcs11-token = gateway", &format!("pkcs11-token = gateway\n{status}"))?;
+        fill(&text, "file:/etc/qtls/hsm.pin", &token.pin_source())
+    };
+    let shipped = Files { platform: files.platform, name: "hsm.conf".to_owned() };
+    let gateway = shipped.start_on(&[token.environment()], openssl_conf, |text, directory| {
+        directory.write("server-hsm.pem", &leaf.chain)?;
+        directory.write("server-hsm.key", &token.key_ref("web")?)?;
+        write_leaf(directory, "server-rsa", &rsa)?;
+        Ok(text)
+    })?;
+    for (schemes, root, expected) in
+        [(None, key, leaf.der()), (Some(&[SignatureScheme::RSA_PSS_SHA256][..]), RSA, rsa.der())]
+    {
+        let roots = [pki().root(root)?.der.clone()];
+        let client = RustlsClient::with_certificates(HYBRID, &roots, schemes, None)?;
+        let exchange = client.get(gateway.port())?;
+        ensure!(exchange.chain.first() == Some(expected), "not the {} certificate came", root.name);
+        ensure!(exchange.text.contains("protocol=TLSv1.3 "), "{}", exchange.text);
+    }
     gateway.quit()
 }
 

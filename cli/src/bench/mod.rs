@@ -1,8 +1,8 @@
 //! `qtls bench`: what a handshake costs the server, with several configurations compared in one run.
 
 mod load;
-mod nginx;
 mod report;
+mod server;
 mod worker_cpu;
 
 use std::fs;
@@ -22,8 +22,8 @@ use crate::groups::Group;
 use crate::net::Target;
 use crate::probe::{GroupList, parse_groups};
 use load::{Checked, Kind, Load};
-use nginx::{Configuration, Identity, Nginx, parse_configuration};
 use report::{Measured, Report, Sample};
+use server::{Configuration, Identity, Server, parse_configuration};
 use worker_cpu::{Cores, cpu_nanoseconds};
 
 /// Command line of `qtls bench`.
@@ -34,14 +34,15 @@ Examples:
   qtls bench --nginx /usr/sbin/nginx \\
       --conf classical=-,group=X25519 --conf qtls=/etc/qtls/openssl.cnf
 
-A --conf is NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE], \
+A --conf is NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE] \
+or with haproxy=PATH,threads=N in place of nginx=PATH, \
 with OPENSSL_CNF - for the system's own file, the group X25519MLKEM768 when left out, a certificate and key of its own \
 where they are named, and compressed certificates (RFC 8879) where nginx has them.
 
-Each --conf gets an nginx with one worker on a free port, kept on one core while the clients keep to the \
+Each --conf gets an nginx with one worker, or an HAProxy, on a free port, kept on one core while the clients keep to the \
 others; they take turns every 50 handshakes, so that noise hits all alike. CPU is the worker's own time, in \
 the kernel and outside of it, for one handshake from accept to close; the ratio is to the first configuration \
-in the same turn, the median of all turns. Every handshake is checked to have used the group asked for. Bytes \
+in the same turn, the median of all turns; extra is the difference likewise, in µs. Every handshake is checked to have used the group asked for. Bytes \
 are those that the server sends until the client has finished, TCP and IP not counted.
 
 Exit code: 0 measured, 2 error.")]
@@ -103,7 +104,7 @@ struct Subject {
     signature: String,
     load: Load,
     workers: Vec<i32>,
-    nginx: Option<Nginx>,
+    own: Option<Server>,
 }
 
 /// Runs the command.
@@ -152,7 +153,7 @@ fn running_server(arguments: &Arguments, target: &Target) -> anyhow::Result<Vec<
                 signature,
                 load,
                 workers: arguments.pid.clone(),
-                nginx: None,
+                own: None,
             })
         })
         .collect()
@@ -172,23 +173,23 @@ fn own_servers(arguments: &Arguments) -> anyhow::Result<Vec<Subject>> {
             None => None,
         };
         let identity = own.as_ref().unwrap_or(&common);
-        let nginx = Nginx::start(configuration, &arguments.nginx, arguments.chroot.as_deref(), identity)
+        let server = Server::start(configuration, &arguments.nginx, arguments.chroot.as_deref(), identity)
             .with_context(failed)?;
         let connections = arguments.connections as usize;
         let compress = configuration.compress;
-        let load = Load::new(nginx.address, server_name.clone(), configuration.group, connections, compress)
+        let load = Load::new(server.address, server_name.clone(), configuration.group, connections, compress)
             .with_context(failed)?;
         let Checked { cipher, signature } =
-            load.check().with_context(|| format!("{} (nginx: {})", failed(), nginx.said()))?;
+            load.check().with_context(|| format!("{} (it wrote: {})", failed(), server.said()))?;
         subjects.push(Subject {
             name: configuration.name.clone(),
             group: configuration.group,
-            server: nginx.version.clone(),
+            server: server.version.clone(),
             cipher,
             signature,
             load,
-            workers: vec![nginx.worker],
-            nginx: Some(nginx),
+            workers: vec![server.worker],
+            own: Some(server),
         });
     }
     Ok(subjects)
@@ -213,7 +214,7 @@ fn read_identity(certificate: &Path, key: &Path) -> anyhow::Result<Identity> {
 
 /// Gives the servers that we started one core and ourselves the others; says so, or why not.
 fn pin(arguments: &Arguments, subjects: &[Subject]) -> anyhow::Result<(bool, Option<String>)> {
-    let ours = subjects.iter().any(|subject| subject.nginx.is_some());
+    let ours = subjects.iter().any(|subject| subject.own.is_some());
     if arguments.no_pin || !ours {
         return Ok((false, None));
     }

@@ -79,6 +79,8 @@ pub(crate) struct Cpu {
     pub(crate) ratio: f64,
     /// To the first configuration, by the lower quartile of each one's turns: what else runs only ever adds time.
     pub(crate) ratio_of_quiet_turns: f64,
+    /// More than the first configuration: the median over all turns of the difference within a turn, in microseconds.
+    pub(crate) extra_us: f64,
     #[serde(skip)]
     turns_us: Vec<f64>,
 }
@@ -128,6 +130,7 @@ impl Measured {
                 rounds_us,
                 ratio: 1.0,
                 ratio_of_quiet_turns: 1.0,
+                extra_us: 0.0,
                 turns_us: samples.iter().flat_map(|sample| sample.turns_us.iter().copied()).collect(),
             }),
             handshakes_per_second: median(&rates),
@@ -145,6 +148,9 @@ impl Measured {
             let ratios: Vec<f64> =
                 cpu.turns_us.iter().zip(&first.turns_us).map(|(own, first)| own / first).collect();
             cpu.ratio = median(&ratios);
+            let differences: Vec<f64> =
+                cpu.turns_us.iter().zip(&first.turns_us).map(|(own, first)| own - first).collect();
+            cpu.extra_us = median(&differences);
             cpu.ratio_of_quiet_turns = lower_quartile(&cpu.turns_us) / lower_quartile(&first.turns_us);
         }
     }
@@ -197,7 +203,7 @@ impl Report {
             let heading = if kind == Kind::Full { "Full handshakes" } else { "Resumed handshakes" };
             let _ = writeln!(out, "{}", paint(BOLD, heading));
             let head = format!(
-                "  {:<name_width$}  {:<group_width$} {:<signature_width$} {:>10} {:>8} {:>8} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8}",
+                "  {:<name_width$}  {:<group_width$} {:<signature_width$} {:>10} {:>8} {:>8} {:>6} {:>7} {:>8} {:>8} {:>8} {:>8} {:>8}",
                 "configuration",
                 "group",
                 "signature",
@@ -205,6 +211,7 @@ impl Report {
                 "median",
                 "mean",
                 "ratio",
+                "extra",
                 "per s",
                 "p50 ms",
                 "p95 ms",
@@ -213,18 +220,19 @@ impl Report {
             );
             let _ = writeln!(out, "{}", paint(DIM, head));
             for row in rows {
-                let [min, median, mean, ratio] = match &row.cpu {
+                let [min, median, mean, ratio, extra] = match &row.cpu {
                     Some(cpu) => [
                         format!("{:.1}", cpu.min_us),
                         format!("{:.1}", cpu.median_us),
                         format!("{:.1}", cpu.mean_us),
                         format!("{:.3}", cpu.ratio),
+                        format!("{:+.1}", cpu.extra_us),
                     ],
-                    None => ["-"; 4].map(str::to_owned),
+                    None => ["-"; 5].map(str::to_owned),
                 };
                 let _ = writeln!(
                     out,
-                    "  {:<name_width$}  {:<group_width$} {:<signature_width$} {min:>10} {median:>8} {mean:>8} {ratio:>6} {:>8} {:>8.2} {:>8.2} {:>8.2} {:>8}",
+                    "  {:<name_width$}  {:<group_width$} {:<signature_width$} {min:>10} {median:>8} {mean:>8} {ratio:>6} {extra:>7} {:>8} {:>8.2} {:>8.2} {:>8.2} {:>8}",
                     row.name,
                     row.group,
                     row.signature,
@@ -338,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_compares_within_a_turn() {
+    fn ratio_and_difference_compare_within_a_turn() {
         // Round two was disturbed for both alike: the ratio of a round does not care, that of medians would.
         let results =
             vec![measured("first", &[100.0, 200.0, 100.0]), measured("second", &[110.0, 220.0, 110.0])];
@@ -346,6 +354,7 @@ mod tests {
         let cpu = report.results[1].cpu.as_ref().unwrap();
         assert!((cpu.ratio - 1.1).abs() < 1e-9 && (cpu.ratio_of_quiet_turns - 1.1).abs() < 1e-9, "{cpu:?}");
         assert_eq!(report.results[0].cpu.as_ref().unwrap().ratio, 1.0);
+        assert!((cpu.extra_us - 10.0).abs() < 1e-9, "{cpu:?}");
         assert_eq!(report.results[1].handshakes_per_second, 100.0);
     }
 

@@ -1,4 +1,5 @@
-//! An nginx of our own for each configuration: one worker, a prefix in a temporary folder, a free port.
+//! A server of our own for each configuration, in a temporary folder and on a free port: nginx with one worker, or HAProxy with
+//! some threads.
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
@@ -21,7 +22,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How often to look while waiting.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// One `--conf`: `NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]`.
+/// One `--conf`: `NAME=OPENSSL_CNF[,group=G][,cert=FILE,key=FILE][,compress=on][,nginx=PATH][,chroot=DIR][,env.NAME=VALUE]`,
+/// or `haproxy=PATH,threads=N` in place of `nginx=PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Configuration {
     /// What the table calls it.
@@ -34,7 +36,9 @@ pub(crate) struct Configuration {
     pub(crate) identity: Option<(PathBuf, PathBuf)>,
     /// RFC 8879, by server and client.
     pub(crate) compress: bool,
-    nginx: Option<PathBuf>,
+    program: Option<PathBuf>,
+    /// HAProxy, with so many threads, instead of nginx.
+    haproxy_threads: Option<u32>,
     chroot: Option<PathBuf>,
     environment: Vec<(String, String)>,
 }
@@ -54,7 +58,8 @@ pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
         group,
         identity: None,
         compress: false,
-        nginx: None,
+        program: None,
+        haproxy_threads: None,
         chroot: None,
         environment: Vec::new(),
     };
@@ -78,13 +83,23 @@ pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
                     _ => return Err(format!("\"compress={value}\" is neither on nor off")),
                 };
             }
-            "nginx" => configuration.nginx = Some(PathBuf::from(value)),
+            "nginx" => configuration.program = Some(PathBuf::from(value)),
+            "haproxy" => {
+                configuration.program = Some(PathBuf::from(value));
+                configuration.haproxy_threads.get_or_insert(1);
+            }
+            "threads" => {
+                let threads = value.parse().ok().filter(|threads| (1..=64).contains(threads));
+                configuration.haproxy_threads =
+                    Some(threads.ok_or_else(|| format!("\"threads={value}\" is not a number from 1 to 64"))?);
+            }
             "chroot" => configuration.chroot = Some(PathBuf::from(value)),
             _ => match key.strip_prefix("env.") {
                 Some(name) => configuration.environment.push((name.to_owned(), value.to_owned())),
                 None => {
                     return Err(format!(
-                        "\"{key}\" is not known; it is group, cert, key, compress, nginx, chroot or env.NAME"
+                        "\"{key}\" is not known; it is group, cert, key, compress, nginx, haproxy, threads, chroot \
+                         or env.NAME"
                     ));
                 }
             },
@@ -95,27 +110,33 @@ pub(crate) fn parse_configuration(text: &str) -> Result<Configuration, String> {
         (None, None) => None,
         _ => return Err(format!("\"{name}\": cert and key belong together")),
     };
+    if configuration.haproxy_threads.is_some() && configuration.program.is_none() {
+        return Err(format!("\"{name}\": threads are HAProxy's; add haproxy=PATH"));
+    }
     Ok(configuration)
 }
 
-/// PEM of the chain and the key that every nginx serves.
+/// PEM of the chain and the key that every server serves.
 pub(crate) struct Identity {
     pub(crate) chain: Vec<u8>,
     pub(crate) key: Vec<u8>,
 }
 
-/// A running nginx; dropping it stops it and removes its folder.
-pub(crate) struct Nginx {
-    master: Child,
+/// A running server; dropping it stops it and removes its folder.
+pub(crate) struct Server {
+    program: &'static str,
+    /// nginx's master, or HAProxy itself.
+    process: Child,
     folder: TempDir,
     pub(crate) address: SocketAddr,
+    /// The process that does the work.
     pub(crate) worker: i32,
     /// `nginx/1.22.1, OpenSSL 3.0.19 27 Jan 2026`.
     pub(crate) version: String,
 }
 
-impl Nginx {
-    /// Starts nginx for this configuration and waits until it listens.
+impl Server {
+    /// Starts the server of this configuration and waits until it listens.
     ///
     /// # Errors
     /// Says why it did not start, in nginx's own words.
@@ -125,7 +146,7 @@ impl Nginx {
         default_chroot: Option<&Path>,
         identity: &Identity,
     ) -> anyhow::Result<Self> {
-        let program = configuration.nginx.as_deref().unwrap_or(default_nginx);
+        let program = configuration.program.as_deref().unwrap_or(default_nginx);
         let chroot = configuration.chroot.as_deref().or(default_chroot);
         let root = chroot.unwrap_or(Path::new("/"));
         if let Some(path) = &configuration.openssl_conf {
@@ -135,7 +156,7 @@ impl Nginx {
             }
         }
         let folder = TempDir::with_prefix_in("qtls-bench-", inside(root, &std::env::temp_dir()))
-            .context("cannot make a folder for nginx")?;
+            .context("cannot make a folder for the server")?;
         // The same folder as nginx sees it.
         let prefix = Path::new("/").join(folder.path().strip_prefix(root).unwrap_or(folder.path()));
 
@@ -143,46 +164,60 @@ impl Nginx {
         let port = free_port().context("no free port")?;
         let write = |name: &str, content: &[u8]| {
             fs::write(folder.path().join(name), content)
-                .with_context(|| format!("cannot write nginx's {name}"))
+                .with_context(|| format!("cannot write the server's {name}"))
         };
-        write("chain.pem", &identity.chain)?;
-        write("key.pem", &identity.key)?;
-        write("nginx.conf", nginx_conf(&prefix, port, configuration, &modules).as_bytes())?;
-
+        let mut command = command(program, chroot, configuration);
+        let name = match configuration.haproxy_threads {
+            None => {
+                write("chain.pem", &identity.chain)?;
+                write("key.pem", &identity.key)?;
+                write("nginx.conf", nginx_conf(&prefix, port, configuration, &modules).as_bytes())?;
+                command.arg("-p").arg(&prefix).arg("-c").arg(prefix.join("nginx.conf"));
+                "nginx"
+            }
+            Some(threads) => {
+                write("both.pem", &[&identity.chain[..], &identity.key].concat())?;
+                write("haproxy.cfg", haproxy_cfg(&prefix, port, configuration, threads).as_bytes())?;
+                command.arg("-db").arg("-f").arg(prefix.join("haproxy.cfg"));
+                "HAProxy"
+            }
+        };
         let said = folder.path().join("said.log");
-        let output = File::create(&said).context("cannot write nginx's log")?;
-        let master = command(program, chroot, configuration)
-            .arg("-p")
-            .arg(&prefix)
-            .arg("-c")
-            .arg(prefix.join("nginx.conf"))
+        let output = File::create(&said).context("cannot write the server's log")?;
+        let process = command
             .stdin(Stdio::null())
-            .stdout(output.try_clone().context("cannot write nginx's log")?)
+            .stdout(output.try_clone().context("cannot write the server's log")?)
             .stderr(output)
             .spawn()
             .with_context(|| format!("cannot start {}", program.display()))?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let mut nginx = Self { master, folder, address, worker: 0, version };
-        nginx.wait_until_ready()?;
-        Ok(nginx)
+        let mut server = Self { program: name, process, folder, address, worker: 0, version };
+        server.wait_until_ready(configuration.haproxy_threads.is_some())?;
+        Ok(server)
     }
 
-    fn wait_until_ready(&mut self) -> anyhow::Result<()> {
+    fn wait_until_ready(&mut self, works_itself: bool) -> anyhow::Result<()> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Some(status) = self.master.try_wait().context("cannot wait for nginx")? {
-                bail!("nginx ended at once ({status}): {}", self.said());
+            if let Some(status) = self.process.try_wait().context("cannot wait for the server")? {
+                bail!("{} ended at once ({status}): {}", self.program, self.said());
             }
+            let process = self.process.id().cast_signed();
             // nginx listens before it forks, so the worker is looked for after a connection was possible.
-            if TcpStream::connect_timeout(&self.address, POLL_INTERVAL).is_ok()
-                && let [worker] = children_of(self.master.id().cast_signed())[..]
-            {
-                self.worker = worker;
-                return Ok(());
+            if TcpStream::connect_timeout(&self.address, POLL_INTERVAL).is_ok() {
+                if works_itself {
+                    self.worker = process;
+                    return Ok(());
+                }
+                if let [worker] = children_of(process)[..] {
+                    self.worker = worker;
+                    return Ok(());
+                }
             }
             if Instant::now() > deadline {
                 bail!(
-                    "nginx does not listen on {} after {} s: {}",
+                    "{} does not listen on {} after {} s: {}",
+                    self.program,
                     self.address,
                     PATIENCE.as_secs(),
                     self.said()
@@ -192,7 +227,7 @@ impl Nginx {
         }
     }
 
-    /// The end of what nginx wrote, on stderr and into its log.
+    /// The end of what the server wrote, on stderr and into its log.
     pub(crate) fn said(&self) -> String {
         let mut lines = String::new();
         for name in ["said.log", "error.log"] {
@@ -207,15 +242,15 @@ impl Nginx {
     }
 }
 
-impl Drop for Nginx {
+impl Drop for Server {
     fn drop(&mut self) {
-        // TERM makes the master end its worker too; KILL, below, would leave it behind.
-        let _ = kill(Pid::from_raw(self.master.id().cast_signed()), Signal::SIGTERM);
+        // TERM makes nginx's master end its worker too; KILL, below, would leave it behind.
+        let _ = kill(Pid::from_raw(self.process.id().cast_signed()), Signal::SIGTERM);
         let deadline = Instant::now() + PATIENCE;
-        while matches!(self.master.try_wait(), Ok(None)) {
+        while matches!(self.process.try_wait(), Ok(None)) {
             if Instant::now() > deadline {
-                let _ = self.master.kill();
-                let _ = self.master.wait();
+                let _ = self.process.kill();
+                let _ = self.process.wait();
                 break;
             }
             thread::sleep(POLL_INTERVAL);
@@ -247,21 +282,27 @@ fn command(program: &Path, chroot: Option<&Path>, configuration: &Configuration)
     command
 }
 
-/// The version line for the report, and the modules that need a temporary folder of their own.
+/// The version line for the report, and the modules of nginx that need a temporary folder of their own.
 fn describe(
     program: &Path,
     chroot: Option<&Path>,
     configuration: &Configuration,
 ) -> anyhow::Result<(String, Vec<&'static str>)> {
-    let output = command(program, chroot, configuration)
-        .arg("-V")
-        .output()
-        .with_context(|| format!("cannot run {}; is nginx installed? (--nginx PATH)", program.display()))?;
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let is_haproxy = configuration.haproxy_threads.is_some();
+    let option = if is_haproxy { "-vv" } else { "-V" };
+    let output = command(program, chroot, configuration).arg(option).output().with_context(|| {
+        format!("cannot run {}; is it installed? (--nginx PATH, haproxy=PATH)", program.display())
+    })?;
+    let text = String::from_utf8_lossy(if is_haproxy { &output.stdout } else { &output.stderr }).into_owned();
     if !output.status.success() {
-        bail!("{} -V fails: {}", program.display(), text.trim());
+        bail!("{} {option} fails: {}", program.display(), text.trim());
     }
     let value = |prefix: &str| text.lines().find_map(|line| line.strip_prefix(prefix)).map(str::trim);
+    if is_haproxy {
+        let version = value("HAProxy version").and_then(|text| text.split(' ').next()).unwrap_or("?");
+        let openssl = value("Running on OpenSSL version :").unwrap_or("unknown TLS library");
+        return Ok((format!("haproxy/{version}, {openssl}"), Vec::new()));
+    }
     let nginx = value("nginx version:").unwrap_or("nginx");
     // "built with OpenSSL A" alone, or "built with OpenSSL A (running with OpenSSL B)".
     let openssl = value("built with").unwrap_or("unknown TLS library");
@@ -305,6 +346,25 @@ http {{
     )
 }
 
+fn haproxy_cfg(prefix: &Path, port: u16, configuration: &Configuration, threads: u32) -> String {
+    format!(
+        "global
+    nbthread {threads}
+    maxconn 1024
+defaults
+    mode http
+    timeout connect 10s
+    timeout client 10s
+    timeout server 10s
+frontend bench
+    bind 127.0.0.1:{port} ssl crt {}/both.pem curves {} ssl-min-ver TLSv1.3
+    http-request return status 200
+",
+        prefix.display(),
+        configuration.group.name
+    )
+}
+
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
 }
@@ -322,9 +382,19 @@ mod tests {
         assert_eq!(configuration.group.name, "X25519");
         assert_eq!(configuration.identity, Some((PathBuf::from("/c.pem"), PathBuf::from("/k.pem"))));
         assert!(configuration.compress);
-        assert_eq!(configuration.nginx.as_deref(), Some(Path::new("/opt/nginx")));
+        assert_eq!(configuration.program.as_deref(), Some(Path::new("/opt/nginx")));
+        assert_eq!(configuration.haproxy_threads, None);
         assert_eq!(configuration.chroot.as_deref(), Some(Path::new("/srv/root")));
         assert_eq!(configuration.environment, [("LD_LIBRARY_PATH".to_owned(), "/opt/lib".to_owned())]);
+    }
+
+    #[test]
+    fn haproxy_takes_the_place_of_nginx_with_its_threads() {
+        let configuration = parse_configuration("h=-,haproxy=/usr/sbin/haproxy,threads=4").unwrap();
+        assert_eq!(configuration.program.as_deref(), Some(Path::new("/usr/sbin/haproxy")));
+        assert_eq!(configuration.haproxy_threads, Some(4));
+        let text = haproxy_cfg(Path::new("/prefix"), 4433, &configuration, 4);
+        assert!(text.contains("nbthread 4") && text.contains("crt /prefix/both.pem curves X25519MLKEM768"));
     }
 
     #[test]
@@ -345,6 +415,8 @@ mod tests {
             ("a=-,group", "KEY=VALUE"),
             ("a=-,cert=/c.pem", "belong together"),
             ("a=-,compress=yes", "neither on nor off"),
+            ("a=-,threads=2", "add haproxy=PATH"),
+            ("a=-,haproxy=/h,threads=0", "from 1 to 64"),
         ] {
             let error = parse_configuration(text).unwrap_err();
             assert!(error.contains(part), "{text}: {error}");
