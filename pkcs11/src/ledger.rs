@@ -37,7 +37,8 @@ enum Words {
 // Words of a token.
 const CLAIM: usize = 0;
 const ACCEPTED: usize = 1;
-const REFUSED: usize = 2;
+const TURN: usize = 2;
+const REFUSED: usize = 3;
 const TOKEN_WORDS: usize = 16;
 
 const POLL: Duration = Duration::from_millis(1);
@@ -89,6 +90,27 @@ impl Ledger {
         }
     }
 
+    /// Waits until no other process is connecting to the token. A software token may rewrite its files at a login, and a
+    /// process that initialises the module meanwhile would read them half written. After `patience` it goes on without.
+    pub(crate) fn turn(&self, token: usize, patience: Duration) -> Turn<'_> {
+        let word = &self.page(token)[TURN];
+        let process = u64::from(std::process::id());
+        let until = Instant::now() + patience;
+        loop {
+            let holder = word.load(Ordering::Acquire);
+            let is_free = holder == 0 || !u32::try_from(holder).is_ok_and(raw::process_lives);
+            if is_free && word.compare_exchange(holder, process, Ordering::AcqRel, Ordering::Acquire).is_ok()
+            {
+                return Turn(Some(word));
+            }
+            // A thread of this process that is at it already does this for us.
+            if holder == process || Instant::now() >= until {
+                return Turn(None);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
     fn page(&self, token: usize) -> &[AtomicU64] {
         let words = match &self.words {
             Words::Shared(mapping) => mapping.words(),
@@ -119,6 +141,17 @@ impl Claim<'_> {
                 older.store(newer.load(Ordering::Acquire), Ordering::Release);
             });
             refused[refused.len() - 1].store(self.fingerprint, Ordering::Release);
+        }
+    }
+}
+
+/// The right to connect to a token, until it is dropped.
+pub(crate) struct Turn<'a>(Option<&'a AtomicU64>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if let Some(word) = self.0 {
+            word.store(0, Ordering::Release);
         }
     }
 }
@@ -178,6 +211,21 @@ mod tests {
         grant(&ledger, 7).accepted();
         grant(&ledger, 7).refused();
         assert!(matches!(ledger.permit(0, 7, PATIENCE), Permit::Refused));
+    }
+
+    #[test]
+    fn one_process_connects_at_a_time_and_one_that_died_or_takes_too_long_is_not_waited_for() {
+        let ledger = Ledger::new(2);
+        let turn = ledger.turn(0, PATIENCE);
+        assert!(turn.0.is_some() && ledger.turn(1, PATIENCE).0.is_some());
+        assert!(ledger.turn(0, PATIENCE).0.is_none(), "a thread of the same process");
+        drop(turn);
+        ledger.page(0)[TURN].store(1, Ordering::Release);
+        let began = Instant::now();
+        assert!(ledger.turn(0, PATIENCE).0.is_none() && began.elapsed() >= PATIENCE, "init lives");
+        // No process has this number (proc(5), pid_max).
+        ledger.page(0)[TURN].store(u64::from(u32::MAX >> 1), Ordering::Release);
+        assert!(ledger.turn(0, PATIENCE).0.is_some());
     }
 
     #[test]

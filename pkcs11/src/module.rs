@@ -147,7 +147,12 @@ impl Module {
         name: &'static str,
         functions: impl FnOnce(&Functions) -> Result<R, Rv>,
     ) -> Result<R, Failure> {
-        let gate = self.life().read()?;
+        let life = self.life();
+        // Its own exit handlers may have run.
+        if life.exiting.load(Ordering::Acquire) {
+            return Err(Failure::Exiting);
+        }
+        let gate = life.read()?;
         match *gate {
             Gate::Open { epoch: now, .. } if now == epoch => {}
             _ => return Err(Failure::Stale),
@@ -172,7 +177,15 @@ impl Module {
     /// Finalises the module, if this process initialised it through us and no thread is inside. The answer is whether nothing
     /// of it is open any more.
     pub(crate) fn close(&'static self) -> bool {
-        let Some(life) = self.life.peek() else { return true };
+        match self.life.peek() {
+            None => true,
+            // It was closed by our exit handler, or not; its own may have run since.
+            Some(life) if life.exiting.load(Ordering::Acquire) => true,
+            Some(life) => self.close_now(life),
+        }
+    }
+
+    fn close_now(&'static self, life: &Life) -> bool {
         let mut gate = match life.gate.try_write() {
             Ok(gate) => gate,
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
@@ -350,11 +363,12 @@ extern "C" fn finalize_at_exit() {
                 continue;
             }
             match life.limit_ms.load(Ordering::Relaxed) {
-                0 => drop(module.close()),
+                0 => drop(module.close_now(life)),
                 limit => {
                     let limit = Duration::from_millis(limit);
-                    if let Ok(lane) = Lane::start() {
-                        let _ = lane.run(limit, &life.hanging, move || module.close());
+                    match Lane::start() {
+                        Ok(lane) => drop(lane.run(limit, &life.hanging, move || module.close_now(life))),
+                        Err(_) => drop(module.close_now(life)),
                     }
                 }
             }

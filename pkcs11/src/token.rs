@@ -1,11 +1,11 @@
 //! One token: how it is found, its PIN, and in each process its sessions, login, handles, back-off and circuit breaker.
 
 use crate::breaker::{Backoff, Breaker};
-use crate::ledger::{Ledger, Permit};
+use crate::ledger::{Ledger, Permit, Turn};
 use crate::module::{Environment, Failure, Module, Opened};
 use crate::raw::{Functions, PerProcess, PushList, Rv, SignMechanism, Slot, Template};
 use crate::status::{SharedStatus, TokenCounters};
-use crate::timed::Lane;
+use crate::timed::{Lane, NoAnswer};
 use crate::{Config, Error, ErrorKind, Pin, PinSource, Uri};
 use cryptoki_sys::*;
 use std::path::Path;
@@ -263,7 +263,7 @@ impl Token {
         job: &mut impl FnMut(&mut Session<'_>) -> Result<R, Trouble>,
     ) -> Result<R, Trouble> {
         seat.reached = false;
-        let connection = self.connection(process, seat, purpose != Purpose::LookAtPublic)?;
+        let connection = self.connection(process, seat, purpose)?;
         let handle =
             self.session(process, seat, connection.epoch, connection.slot, purpose == Purpose::Write)?;
         seat.reached = true;
@@ -303,8 +303,8 @@ impl Token {
                 Ok(())
             }
             _ if tried.reopened || seat.opened.is_none() => Err(trouble),
-            // It was initialised just now: doing so again helps no more than asking again.
-            _ if seat.opened.is_some_and(|opened| opened.fresh) => {
+            // It was initialised just now, and well enough for a session: doing so again helps no more than asking again.
+            _ if seat.reached && seat.opened.is_some_and(|opened| opened.fresh) => {
                 tried.reopened = true;
                 self.discard_session(process, seat, false);
                 Ok(())
@@ -319,6 +319,7 @@ impl Token {
     fn reopen(&self, process: &Process, seat: &mut Seat) -> Result<(), Trouble> {
         let module = self.module().map_err(|error| Trouble { error, remedy: Remedy::None })?;
         let Some(opened) = seat.opened else { return Ok(()) };
+        let _turn = self.turn();
         let common = Arc::clone(&self.common);
         let reopened = self.run(seat, move || module.reopen(opened.epoch, &common.environment));
         match reopened {
@@ -340,7 +341,13 @@ impl Token {
     }
 
     /// The connection there is, or a new one; one thread makes it, the others wait.
-    fn connection(&self, process: &Process, seat: &mut Seat, login: bool) -> Result<Connection, Trouble> {
+    fn connection(
+        &self,
+        process: &Process,
+        seat: &mut Seat,
+        purpose: Purpose,
+    ) -> Result<Connection, Trouble> {
+        let login = purpose != Purpose::LookAtPublic;
         let good = |connection: &Connection| connection.logged_in || !login;
         if let Some(connection) = seat.connection.filter(good) {
             return Ok(connection);
@@ -367,7 +374,7 @@ impl Token {
         let known = pool.connection;
         drop(pool);
         let connecting = Connecting(Some(process));
-        let made = self.connect(process, seat, known, login);
+        let made = self.connect(process, seat, known, purpose);
         let mut pool = process.pool();
         connecting.end(&mut pool);
         let mut connection = made?;
@@ -383,16 +390,23 @@ impl Token {
         Ok(connection)
     }
 
+    fn turn(&self) -> Turn<'_> {
+        let config = &self.common.config;
+        self.common.ledger.turn(self.index, config.timeout.unwrap_or(config.wait))
+    }
+
     fn connect(
         &self,
         process: &Process,
         seat: &mut Seat,
         known: Option<Connection>,
-        login: bool,
+        purpose: Purpose,
     ) -> Result<Connection, Trouble> {
+        let login = purpose != Purpose::LookAtPublic;
         if login && self.pins.iter().next().is_some_and(|pin| self.refused(process, pin)) {
             return Err(self.refused_before());
         }
+        let _turn = self.turn();
         let opened = self.open_module(seat)?;
         let slots = self.ask_slots(seat, opened.epoch)?;
         let slot = self.choose(slots)?;
@@ -404,7 +418,7 @@ impl Token {
             logged_in: false,
         });
         if login {
-            self.login(process, seat, opened.epoch, &slot)?;
+            self.login(process, seat, opened.epoch, &slot, purpose)?;
             connection.logged_in = true;
         }
         Ok(connection)
@@ -456,7 +470,14 @@ impl Token {
     }
 
     /// Logs in where the token asks for it and a PIN is configured.
-    fn login(&self, process: &Process, seat: &mut Seat, epoch: u64, slot: &Slot) -> Result<(), Trouble> {
+    fn login(
+        &self,
+        process: &Process,
+        seat: &mut Seat,
+        epoch: u64,
+        slot: &Slot,
+        purpose: Purpose,
+    ) -> Result<(), Trouble> {
         let Some(pin) = self.pins.iter().next() else { return Ok(()) };
         if slot.flags & CKF_LOGIN_REQUIRED == 0 {
             return Ok(());
@@ -474,7 +495,8 @@ impl Token {
                  and correct pkcs11-pin-source if it differs",
             );
         }
-        let handle = self.session(process, seat, epoch, slot.id, false)?;
+        // Of the kind that is needed afterwards: closing the only session logs out (PKCS#11 v2.40 section 5.6).
+        let handle = self.session(process, seat, epoch, slot.id, purpose == Purpose::Write)?;
         let patience = self.common.config.timeout.unwrap_or(self.common.config.wait);
         let permit = self.common.ledger.permit(self.index, self.fingerprint(pin), patience);
         let claim = match permit {
@@ -792,7 +814,14 @@ impl Token {
         let Some(module) = self.loaded() else { return job() };
         let lane = match seat.lane.take() {
             Some(lane) => lane,
-            None => Lane::start()?,
+            None => match Lane::start() {
+                Ok(lane) => lane,
+                // HAProxy forbids itself threads once it has started: a call without a limit is better than none.
+                Err(NoAnswer::NoThread(error)) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                    return job();
+                }
+                Err(none) => return Err(none.into()),
+            },
         };
         let answer = lane.run(limit, module.hanging(), job);
         match answer {

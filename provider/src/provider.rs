@@ -73,6 +73,8 @@ pub(crate) struct Offer {
     pub(crate) groups: Vec<&'static KemAlgorithm>,
     /// Those whose schemes are announced to TLS.
     signatures: Vec<&'static SignatureAlgorithm>,
+    /// Signature algorithms that are left to libcrypto, which has their schemes for TLS itself.
+    native_signatures: Vec<&'static SignatureAlgorithm>,
     /// Whether keys in tokens are offered.
     tokens: bool,
 }
@@ -196,6 +198,7 @@ impl Provider {
                     algorithms: AlgorithmArrays::new(std::iter::empty(), false),
                     groups: Vec::new(),
                     signatures: Vec::new(),
+                    native_signatures: Vec::new(),
                     tokens: false,
                 };
             }
@@ -214,6 +217,12 @@ impl Provider {
                 algorithms: AlgorithmArrays::new(offered, tokens),
                 groups: keep(&self.options.groups, |row| ours(KeyAlgorithm::Kem(row))),
                 signatures: keep(&self.options.signatures, |row| ours(KeyAlgorithm::Signature(row))),
+                native_signatures: KeyAlgorithm::all()
+                    .filter_map(|algorithm| match algorithm {
+                        KeyAlgorithm::Signature(row) if !ours(algorithm) => Some(row),
+                        _ => None,
+                    })
+                    .collect(),
                 tokens,
             };
             self.log_offer(&offer, &native);
@@ -223,7 +232,9 @@ impl Provider {
 
     /// Whether TLS may be signed by keys of this algorithm.
     pub(crate) fn offers_signature(&self, algorithm: &SignatureAlgorithm) -> bool {
-        self.offer().signatures.iter().any(|row| std::ptr::eq(*row, algorithm))
+        let offer = self.offer();
+        let mut offered = offer.signatures.iter().chain(&offer.native_signatures);
+        offered.any(|row| std::ptr::eq(*row, algorithm))
     }
 
     /// The algorithms whose signature schemes are for TLS.

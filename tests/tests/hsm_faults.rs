@@ -4,7 +4,7 @@
 use std::{
     fs,
     sync::{
-        Mutex,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
@@ -13,10 +13,10 @@ use std::{
 
 use anyhow::{Context, Result, bail, ensure};
 use qtls_tests::{
-    OpensslConf, OpensslShell, Platform,
+    OpensslConf, OpensslShell, Platform, full,
     nginx::{Nginx, Server, Setup, answer_location},
-    pki::{ECDSA, KeyType, Leaf, RSA, pki},
-    platform::{DEBIAN_12, DEBIAN_13},
+    pki::{ECDSA, KeyType, Leaf, ML_DSA_65, RSA, pki},
+    platform::{DEBIAN_12, DEBIAN_13, DEBIAN_SID, NGINX_ON_3_4_1},
     process::{anonymous_memory, wait_for},
     report::Report,
     rustls_client::{Exchange, RustlsClient},
@@ -39,17 +39,21 @@ const CKF_USER_PIN_LOCKED: u32 = 0x0004_0000;
 struct Site {
     token: Token,
     key: KeyType,
+    leaf: Arc<Leaf>,
 }
 
 impl Site {
     fn new(platform: &'static Platform, key: KeyType) -> Result<Site> {
-        let token = Token::new(platform, Kind::SoftHsm)?;
-        token.import("own", "01", &pki().leaf(key, key)?.key)?;
-        Ok(Site { token, key })
+        let (token, leaf) = (Token::new(platform, Kind::SoftHsm)?, pki().leaf(key, key)?);
+        token.import("own", "01", &leaf.key)?;
+        Ok(Site { token, key, leaf })
     }
 
-    fn leaf(&self) -> Result<std::sync::Arc<Leaf>> {
-        pki().leaf(self.key, self.key)
+    /// An ML-DSA key, made in the token.
+    fn of_ml_dsa(platform: &'static Platform) -> Result<Site> {
+        let (token, key) = (Token::new(platform, Kind::Kryoptic)?, ML_DSA_65);
+        let leaf = Arc::new(pki().leaf_for(key, &token.generate("own", key)?)?);
+        Ok(Site { token, key, leaf })
     }
 
     /// Two servers with workers beside each other: the first's key is in the token, the second's in a file.
@@ -69,7 +73,7 @@ impl Site {
         Ok(Setup::new(conf, vec![server("own"), server("file")])
             .workers(workers)
             .variable(self.token.environment())
-            .file("own.pem", &self.leaf()?.chain)
+            .file("own.pem", &self.leaf.chain)
             .file("own.key", key)
             .file("file.pem", &file.chain)
             .file("file.key", &file.key))
@@ -171,25 +175,36 @@ fn must(outcome: Result<()>) {
 
 // ---- starts and reloads ----
 
-/// Ten starts, each with four reloads under load.
+/// Ten starts, each with four reloads under load; with a time limit on the token's calls, and with direct ones.
 #[test]
 fn fifty_starts_and_reloads_with_four_workers_lose_no_handshake() {
     let mut report = Report::new();
-    for (platform, key) in [(&DEBIAN_12, ECDSA), (&DEBIAN_13, RSA)] {
-        report.check(platform.name, starts_and_reloads(platform, key));
+    let (limited, direct) = ("pkcs11-timeout-ms = 5000", "pkcs11-timeout-ms = 0");
+    report.check("Debian 12, ECDSA", Site::new(&DEBIAN_12, ECDSA).and_then(starts_and_reloads(limited)));
+    report.check("Debian 13, RSA, direct", Site::new(&DEBIAN_13, RSA).and_then(starts_and_reloads(direct)));
+    report.check("Debian 13, ML-DSA", Site::of_ml_dsa(&DEBIAN_13).and_then(starts_and_reloads(limited)));
+    if full() {
+        for platform in [&DEBIAN_SID, &NGINX_ON_3_4_1] {
+            for option in [limited, direct] {
+                let what = |key: &str| format!("{}, {key}, {option}", platform.name);
+                report.check(&what("ECDSA"), Site::new(platform, ECDSA).and_then(starts_and_reloads(option)));
+                report.check(&what("ML-DSA"), Site::of_ml_dsa(platform).and_then(starts_and_reloads(option)));
+            }
+        }
     }
     report.finish();
 }
 
-fn starts_and_reloads(platform: &'static Platform, key: KeyType) -> Result<()> {
-    let site = Site::new(platform, key)?;
-    let client = site.client()?;
-    for start in 0..10 {
-        let nginx = site.start(site.token.openssl_conf(), 4)?;
-        let outcome = reloads_under_load(&nginx, &client).with_context(|| format!("start {start}"));
-        then_quit(nginx, outcome)?;
+fn starts_and_reloads(option: &str) -> impl Fn(Site) -> Result<()> {
+    move |site| {
+        let client = site.client()?;
+        for start in 0..10 {
+            let nginx = site.start(site.token.openssl_conf().provider_line(option), 4)?;
+            let outcome = reloads_under_load(&nginx, &client).with_context(|| format!("start {start}"));
+            then_quit(nginx, outcome)?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 fn reloads_under_load(nginx: &Nginx, client: &Client) -> Result<()> {
@@ -230,27 +245,33 @@ fn reloads_under_load(nginx: &Nginx, client: &Client) -> Result<()> {
 #[test]
 fn a_tokens_files_are_taken_away_and_given_back_without_a_reload() {
     let mut report = Report::new();
-    for (platform, key) in [(&DEBIAN_12, ECDSA), (&DEBIAN_13, RSA)] {
-        report.check(platform.name, files_away(platform, key));
-    }
+    report.check(
+        "Debian 12, ECDSA",
+        Site::new(&DEBIAN_12, ECDSA).and_then(files_away("pkcs11-timeout-ms = 5000")),
+    );
+    report.check(
+        "Debian 13, RSA, direct",
+        Site::new(&DEBIAN_13, RSA).and_then(files_away("pkcs11-timeout-ms = 0")),
+    );
     report.finish();
 }
 
-fn files_away(platform: &'static Platform, key: KeyType) -> Result<()> {
-    let site = Site::new(platform, key)?;
-    let nginx = site.start(site.token.openssl_conf(), 2)?;
-    let outcome = (|| {
-        let client = site.client()?;
-        client.is_served_by_all(&nginx, 2)?;
-        site.token.take_away()?;
-        wait_for("a failed handshake", || Ok(client.get(&nginx).is_err().then_some(())))?;
-        client.is_refused(&nginx)?;
-        log_says(&nginx, &["object=own", "token=gateway"])?;
-        site.token.give_back()?;
-        client.is_served_again(&nginx, Duration::from_secs(5))?;
-        client.is_served_by_all(&nginx, 2)
-    })();
-    then_quit(nginx, outcome)
+fn files_away(option: &str) -> impl Fn(Site) -> Result<()> {
+    move |site| {
+        let nginx = site.start(site.token.openssl_conf().provider_line(option), 2)?;
+        let outcome = (|| {
+            let client = site.client()?;
+            client.is_served_by_all(&nginx, 2)?;
+            site.token.take_away()?;
+            wait_for("a failed handshake", || Ok(client.get(&nginx).is_err().then_some(())))?;
+            client.is_refused(&nginx)?;
+            log_says(&nginx, &["object=own", "token=gateway"])?;
+            site.token.give_back()?;
+            client.is_served_again(&nginx, Duration::from_secs(5))?;
+            client.is_served_by_all(&nginx, 2)
+        })();
+        then_quit(nginx, outcome)
+    }
 }
 
 #[test]
@@ -594,7 +615,7 @@ fn a_second_token_takes_over_and_gives_back() {
     must((|| {
         let site = Site::new(&DEBIAN_13, ECDSA)?;
         let second = Token::with_label(&DEBIAN_13, Kind::Kryoptic, "standby")?;
-        second.import("own", "01", &site.leaf()?.key)?;
+        second.import("own", "01", &site.leaf.key)?;
         let faulty = Faulty::new(&site.token)?;
         let conf = faulty
             .openssl_conf()
@@ -656,7 +677,7 @@ fn a_declared_software_key_is_the_last_resort_and_no_other_is() {
         let site = Site::new(&DEBIAN_12, ECDSA)?;
         let faulty = Faulty::new(&site.token)?;
         let directory = site.token.directory();
-        let right = directory.write("right.key", &site.leaf()?.key)?;
+        let right = directory.write("right.key", &site.leaf.key)?;
         let wrong = directory.write("wrong.key", &qtls_tests::pki::strangers().leaf(ECDSA, ECDSA)?.key)?;
         for (file, served) in [(&right, true), (&wrong, false)] {
             faulty.set("")?;
