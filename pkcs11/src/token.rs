@@ -302,8 +302,13 @@ impl Token {
                 self.discard_session(process, seat, false);
                 Ok(())
             }
-            // It failed just after it was initialised; initialising it again does not help.
-            _ if tried.reopened || seat.opened.is_none_or(|opened| opened.fresh) => Err(trouble),
+            _ if tried.reopened || seat.opened.is_none() => Err(trouble),
+            // It was initialised just now: doing so again helps no more than asking again.
+            _ if seat.opened.is_some_and(|opened| opened.fresh) => {
+                tried.reopened = true;
+                self.discard_session(process, seat, false);
+                Ok(())
+            }
             _ => {
                 tried.reopened = true;
                 self.reopen(process, seat)
