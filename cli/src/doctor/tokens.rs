@@ -50,9 +50,11 @@ pub(super) struct TokenReport {
 }
 
 impl TokenReport {
-    /// Whether a token refused its PIN, or would be asked once too often.
-    pub(super) fn login_failed(&self) -> bool {
-        let is_it = |found: &Found| found.check == Check::Login && found.verdict == Verdict::Fail;
+    /// Whether whoever goes the same way again may hang, or try a wrong PIN once more.
+    pub(super) fn better_not_again(&self) -> bool {
+        let is_it = |found: &Found| {
+            found.verdict == Verdict::Fail && [Check::Module, Check::Login].contains(&found.check)
+        };
         self.tokens.iter().any(|token| token.found.iter().any(is_it))
     }
 }
