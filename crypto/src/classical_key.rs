@@ -23,6 +23,11 @@ pub enum RsaPadding {
     },
 }
 
+impl RsaPadding {
+    /// In place of the salt's bytes, for verifying alone: of whatever length it has.
+    pub const ANY_SALT: usize = usize::MAX;
+}
+
 /// A private key of RSA (2,048 to 16,384 bits) or ECDSA (P-256, P-384).
 pub struct ClassicalPrivateKey {
     key: ClassicalKey,
@@ -51,12 +56,51 @@ impl ClassicalPrivateKey {
     /// [`Error::Unsupported`]: the key is of the other kind; [`Error::Backend`]: a digest of the wrong length, a salt too long
     /// for the key, or the machine failed.
     pub fn sign(&self, padding: Option<RsaPadding>, digest: &[u8]) -> Result<Vec<u8>, Error> {
-        let (algorithm, what) = match padding {
-            Some(_) => ("ECDSA", "RSA padding"),
-            None => ("RSA", "signatures without a padding"),
-        };
-        self.key.sign(padding, digest)?.ok_or(Error::Unsupported { algorithm, what })
+        if matches!(padding, Some(RsaPadding::Pss { salt_bytes: RsaPadding::ANY_SALT, .. })) {
+            return Err(Error::Backend("set_rsa_pss_saltlen"));
+        }
+        self.key.sign(padding, digest)?.ok_or_else(|| other_kind(padding))
     }
+}
+
+/// A public key of RSA (2,048 to 16,384 bits) or ECDSA (P-256, P-384).
+pub struct ClassicalPublicKey(ClassicalKey);
+
+impl ClassicalPublicKey {
+    /// Reads a SubjectPublicKeyInfo (RFC 5280 section 4.1.2.7) in DER.
+    ///
+    /// # Errors
+    /// [`Error::ClassicalKey`]: it is something else, or damaged.
+    pub fn from_spki_der(der: &[u8]) -> Result<Self, Error> {
+        ClassicalKey::from_spki_der(der)?.map(Self).ok_or(Error::ClassicalKey)
+    }
+
+    /// Whether a signature is one of a digest, as [`ClassicalPrivateKey::sign`] makes them.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`]: the key is of the other kind; [`Error::Backend`]: the machine failed.
+    pub fn verify(
+        &self,
+        padding: Option<RsaPadding>,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, Error> {
+        self.0.verify(padding, digest, signature)?.ok_or_else(|| other_kind(padding))
+    }
+}
+
+impl std::fmt::Debug for ClassicalPublicKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "ClassicalPublicKey({})", AwsLc::NAME)
+    }
+}
+
+fn other_kind(padding: Option<RsaPadding>) -> Error {
+    let (algorithm, what) = match padding {
+        Some(_) => ("ECDSA", "RSA padding"),
+        None => ("RSA", "signatures without a padding"),
+    };
+    Error::Unsupported { algorithm, what }
 }
 
 impl std::fmt::Debug for ClassicalPrivateKey {

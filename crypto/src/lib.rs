@@ -63,7 +63,8 @@
 //! # }
 //! ```
 //!
-//! Beside the tables stand [`Digest`] and (with `aws-lc`) [`ClassicalPrivateKey`], for signatures of keys in tokens.
+//! Beside the tables stand [`Digest`] and (with `aws-lc`) [`ClassicalPrivateKey`] and [`ClassicalPublicKey`], for signatures of keys in
+//! tokens.
 //!
 //! # One key file
 //! ```
@@ -127,7 +128,7 @@ pub use backend::AwsLc;
 pub use backend::RustCrypto;
 pub use backend::{Backend, DefaultBackend};
 #[cfg(feature = "aws-lc")]
-pub use classical_key::{ClassicalPrivateKey, RsaPadding};
+pub use classical_key::{ClassicalPrivateKey, ClassicalPublicKey, RsaPadding};
 pub use digest::Digest;
 pub use encoding::{
     EncodingProblem, PbesCipher, PrivateKeyForm, algorithm_identifier_der, encrypt_pkcs8, pkcs8_algorithm,

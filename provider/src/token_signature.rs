@@ -7,16 +7,23 @@ use crate::problem::{Problem, Reason};
 use crate::provider::{Provider, refuse_inside_token};
 use crate::token_key::TokenKeyObject;
 use qtls_crypto::{Digest, HashFunction};
-use qtls_pkcs11::{KeyType, Mechanism, TokenKey};
+use qtls_pkcs11::{KeyType, Mechanism, PublicKey, TokenKey};
 use std::sync::Arc;
 
 /// A signature being made.
 pub(crate) struct TokenSignature {
     pub(crate) provider: Arc<Provider>,
-    key: Option<Arc<TokenKey>>,
+    role: Option<Role>,
     settings: Settings,
     /// A message that comes in pieces.
     begun: Option<Digest>,
+}
+
+#[derive(Clone)]
+enum Role {
+    Sign(Arc<TokenKey>),
+    /// With the public half of a token's key, for whoever has no other object of it. It takes place here.
+    Verify(PublicKey),
 }
 
 /// What `EVP_PKEY_CTX_set_params` may change (EVP_SIGNATURE-RSA(7), EVP_SIGNATURE-ECDSA(7)).
@@ -40,9 +47,11 @@ pub(crate) enum Padding {
 /// The salt of PSS.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Salt {
-    /// As long as the digest: what TLS and FIPS 186-5 have, and every token can do. OpenSSL's `auto` leaves the choice to whoever
-    /// signs.
+    /// For whoever signs to choose, for whoever verifies to find out. Signed is with one as long as the digest: what TLS and FIPS
+    /// 186-5 have, and every token can do.
     #[default]
+    Auto,
+    /// As long as the digest.
     Digest,
     /// As long as there is room.
     Max,
@@ -54,17 +63,30 @@ impl TokenSignature {
     /// A token's module asks.
     pub(crate) fn new(provider: Arc<Provider>) -> Result<Self, Problem> {
         refuse_inside_token()?;
-        Ok(Self { provider, key: None, settings: Settings::default(), begun: None })
+        Ok(Self { provider, role: None, settings: Settings::default(), begun: None })
     }
 
     /// Begins to sign a digest or a message with a key, or again with the one before.
     ///
     /// # Errors
     /// No key at all, or one that is not in a token.
-    pub(crate) fn begin(&mut self, key: Option<&TokenKeyObject>) -> Result<(), Problem> {
+    pub(crate) fn begin_signing(&mut self, key: Option<&TokenKeyObject>) -> Result<(), Problem> {
         match key {
-            Some(key) => self.key = Some(key.to_signing()?),
-            None => drop(self.key()?),
+            Some(key) => self.role = Some(Role::Sign(key.to_signing()?)),
+            None => drop(self.signing_key()?),
+        }
+        self.begun = None;
+        Ok(())
+    }
+
+    /// Begins to verify with the public half of a key, or again with the one before.
+    ///
+    /// # Errors
+    /// No key at all, or an empty one.
+    pub(crate) fn begin_verifying(&mut self, key: Option<&TokenKeyObject>) -> Result<(), Problem> {
+        match key {
+            Some(key) => self.role = Some(Role::Verify(key.public().cloned().ok_or_else(no_key)?)),
+            None => drop(self.public()?),
         }
         self.begun = None;
         Ok(())
@@ -99,7 +121,7 @@ impl TokenSignature {
     /// # Errors
     /// There is no key yet.
     pub(crate) fn max_bytes(&self) -> Result<usize, Problem> {
-        Ok(self.key()?.max_signature_bytes())
+        Ok(self.signing_key()?.max_signature_bytes())
     }
 
     /// Takes in the next piece of the message.
@@ -107,7 +129,7 @@ impl TokenSignature {
     /// # Errors
     /// There is no key yet; the machine failed.
     pub(crate) fn update(&mut self, piece: &[u8]) -> Result<(), Problem> {
-        self.key()?;
+        self.public()?;
         let digest = match &mut self.begun {
             Some(digest) => digest,
             None => self.begun.insert(Digest::new(self.settings.digest.unwrap_or(HashFunction::Sha256))?),
@@ -139,9 +161,64 @@ impl TokenSignature {
     /// # Errors
     /// There is no key; what is given is no digest, or not that one; the salt does not fit; the token failed.
     pub(crate) fn sign_digest(&self, digest: &[u8]) -> Result<Vec<u8>, Problem> {
-        let key = self.key()?;
-        let mechanism = self.mechanism(key, digest.len())?;
+        let key = self.signing_key()?;
+        let mechanism = self.mechanism(digest.len())?;
         self.provider.with_tokens(|_| key.sign(mechanism, digest))
+    }
+
+    /// Whether a signature is one of what was taken in.
+    ///
+    /// # Errors
+    /// As [`Self::verify_digest`].
+    pub(crate) fn finish_verifying(&mut self, signature: &[u8]) -> Result<(), Problem> {
+        match self.begun.take() {
+            Some(digest) => self.verify_digest(&digest.finish()?, signature),
+            None => self.verify_message(&[], signature),
+        }
+    }
+
+    /// Whether a signature is one of a whole message.
+    ///
+    /// # Errors
+    /// As [`Self::verify_digest`].
+    pub(crate) fn verify_message(&self, message: &[u8], signature: &[u8]) -> Result<(), Problem> {
+        let digest = <Digest>::of(self.settings.digest.unwrap_or(HashFunction::Sha256), message)?;
+        self.verify_digest(&digest, signature)
+    }
+
+    /// Whether a signature is one of a digest.
+    ///
+    /// # Errors
+    /// It is not; there is no key; what is given is no digest, or not that one.
+    #[cfg(feature = "aws-lc")]
+    pub(crate) fn verify_digest(&self, digest: &[u8], signature: &[u8]) -> Result<(), Problem> {
+        use qtls_crypto::{ClassicalPublicKey, RsaPadding};
+        let padding = match self.mechanism(digest.len())? {
+            Mechanism::RsaPkcs1 { hash } => Some(RsaPadding::Pkcs1 { hash }),
+            Mechanism::RsaPss { hash, mgf1, .. } if self.settings.salt == Salt::Auto => {
+                Some(RsaPadding::Pss { hash, mgf1, salt_bytes: RsaPadding::ANY_SALT })
+            }
+            Mechanism::RsaPss { hash, mgf1, salt } => Some(RsaPadding::Pss { hash, mgf1, salt_bytes: salt }),
+            _ => None,
+        };
+        let key = ClassicalPublicKey::from_spki_der(&self.public()?.to_spki_der())?;
+        if key.verify(padding, digest, signature)? {
+            return Ok(());
+        }
+        Err(Problem::new(
+            Reason::InvalidSignature,
+            "the signature is not one of this message by this key: one of the three was changed, or belongs to another",
+        ))
+    }
+
+    /// # Errors
+    /// Always: this build has no RSA.
+    #[cfg(not(feature = "aws-lc"))]
+    pub(crate) fn verify_digest(&self, _digest: &[u8], _signature: &[u8]) -> Result<(), Problem> {
+        Err(Problem::argument(
+            "this build of the provider (without AWS-LC) does not verify with a token's key object; verify with its public key \
+             (openssl pkey -in URI -pubout, then -pubin)",
+        ))
     }
 
     /// The `AlgorithmIdentifier` of these signatures (RFC 4055, RFC 5758), in DER.
@@ -149,9 +226,8 @@ impl TokenSignature {
     /// # Errors
     /// There is no key or no digest yet; the salt does not fit.
     pub(crate) fn algorithm_identifier(&self) -> Result<Vec<u8>, Problem> {
-        let key = self.key()?;
         let hash = self.settings.digest.ok_or_else(no_digest)?;
-        Ok(match self.mechanism(key, hash.output_bytes())? {
+        Ok(match self.mechanism(hash.output_bytes())? {
             Mechanism::RsaPss { hash, mgf1, salt } => pss_identifier(hash, mgf1, salt),
             Mechanism::RsaPkcs1 { hash } => sequence(&[&RSA_WITH[place(hash)], NULL]),
             _ => sequence(&[&ECDSA_WITH[place(hash)]]),
@@ -165,7 +241,7 @@ impl TokenSignature {
     pub(crate) fn duplicate(&self) -> Result<Self, Problem> {
         Ok(Self {
             provider: self.provider.clone(),
-            key: self.key.clone(),
+            role: self.role.clone(),
             settings: self.settings,
             begun: self.begun.as_ref().map(Digest::try_clone).transpose()?,
         })
@@ -173,13 +249,13 @@ impl TokenSignature {
 
     /// Salt bytes of PSS with a key of so many bits.
     pub(crate) fn salt_bytes(&self) -> Result<usize, Problem> {
-        match self.key()?.public().key_type() {
+        match self.public()?.key_type() {
             KeyType::Rsa { bits } => self.salt_of(bits, self.settings.digest.ok_or_else(no_digest)?),
             _ => Ok(0),
         }
     }
 
-    fn mechanism(&self, key: &TokenKey, digest_bytes: usize) -> Result<Mechanism<'static>, Problem> {
+    fn mechanism(&self, digest_bytes: usize) -> Result<Mechanism<'static>, Problem> {
         let hash = self.settings.digest;
         if let Some(hash) = hash.filter(|hash| hash.output_bytes() != digest_bytes) {
             return Err(Problem::argument(format!(
@@ -188,7 +264,7 @@ impl TokenSignature {
                 hash.output_bytes()
             )));
         }
-        let KeyType::Rsa { bits } = key.public().key_type() else {
+        let KeyType::Rsa { bits } = self.public()?.key_type() else {
             return if DIGESTS.iter().any(|(hash, _)| hash.output_bytes() == digest_bytes) {
                 Ok(Mechanism::Ecdsa)
             } else {
@@ -212,7 +288,7 @@ impl TokenSignature {
         // RFC 8017 section 9.1.1: emLen is of the modulus' bits less one.
         let room = ((key_bits as usize - 1).div_ceil(8)).saturating_sub(hash.output_bytes() + 2);
         let salt = match self.settings.salt {
-            Salt::Digest => hash.output_bytes(),
+            Salt::Auto | Salt::Digest => hash.output_bytes(),
             Salt::Max => room,
             Salt::Bytes(bytes) => bytes,
         };
@@ -225,14 +301,30 @@ impl TokenSignature {
         Ok(salt)
     }
 
-    fn key(&self) -> Result<&Arc<TokenKey>, Problem> {
-        self.key.as_ref().ok_or_else(|| {
-            Problem::new(
-                Reason::MissingKey,
-                "no key was given for the signature (EVP_DigestSignInit and its siblings)",
-            )
-        })
+    fn signing_key(&self) -> Result<&Arc<TokenKey>, Problem> {
+        match &self.role {
+            Some(Role::Sign(key)) => Ok(key),
+            Some(Role::Verify(_)) => {
+                Err(Problem::argument("signing was not initialised (EVP_DigestSignInit, EVP_PKEY_sign_init)"))
+            }
+            None => Err(no_key()),
+        }
     }
+
+    fn public(&self) -> Result<&PublicKey, Problem> {
+        match &self.role {
+            Some(Role::Sign(key)) => Ok(key.public()),
+            Some(Role::Verify(key)) => Ok(key),
+            None => Err(no_key()),
+        }
+    }
+}
+
+fn no_key() -> Problem {
+    Problem::new(
+        Reason::MissingKey,
+        "no key was given for the signature (EVP_DigestSignInit and its siblings)",
+    )
 }
 
 /// OpenSSL's names of the digests; those of older signatures (`RSA-SHA256`) too, which programs still ask for.

@@ -559,7 +559,8 @@ impl Backend for AwsLc {
     }
 }
 
-/// An RSA or EC private key from a file, which signs digests. It stands in for a token's key, which no row of the tables has.
+/// An RSA or EC key from a file, private or public, for signatures of digests. It stands in for a token's key, which no row of the
+/// tables has.
 pub(crate) struct ClassicalKey {
     key: Handle<ffi::EVP_PKEY>,
     is_rsa: bool,
@@ -568,12 +569,26 @@ pub(crate) struct ClassicalKey {
 impl ClassicalKey {
     /// Reads PKCS#8 in DER; `None` where it is not an RSA key of 2,048 to 16,384 bits or one on P-256 or P-384.
     pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<Option<Self>, Error> {
+        // SAFETY: `parse` hands over an input that is that of one slice, which the call copies from.
+        Self::parse(der, |input| {
+            Handle::new(unsafe { ffi::EVP_parse_private_key(input) }, "EVP_parse_private_key")
+        })
+    }
+
+    /// Reads a SubjectPublicKeyInfo in DER, likewise.
+    pub(crate) fn from_spki_der(der: &[u8]) -> Result<Option<Self>, Error> {
+        // SAFETY: as above.
+        Self::parse(der, |input| {
+            Handle::new(unsafe { ffi::EVP_parse_public_key(input) }, "EVP_parse_public_key")
+        })
+    }
+
+    fn parse(
+        der: &[u8],
+        parse: impl FnOnce(&mut ffi::CBS) -> Result<Handle<ffi::EVP_PKEY>, Error>,
+    ) -> Result<Option<Self>, Error> {
         let mut input = ffi::CBS { data: der.as_ptr(), len: der.len() };
-        // SAFETY: the input is that of one slice, which the call copies from.
-        let Ok(key) = Handle::new(unsafe { ffi::EVP_parse_private_key(&mut input) }, "EVP_parse_private_key")
-        else {
-            return Ok(None);
-        };
+        let Ok(key) = parse(&mut input) else { return Ok(None) };
         // SAFETY: the key is live.
         let (kind, bits) = unsafe { (ffi::EVP_PKEY_id(key.as_ptr()), ffi::EVP_PKEY_bits(key.as_ptr())) };
         let is_rsa = kind == ffi::EVP_PKEY_RSA;
@@ -640,6 +655,35 @@ impl ClassicalKey {
         signature.truncate(bytes);
         Ok(Some(signature))
     }
+
+    /// Whether a signature is one of a digest, as [`Self::sign`] makes them. `None`: the key has another type.
+    pub(crate) fn verify(
+        &self,
+        padding: Option<RsaPadding>,
+        digest: &[u8],
+        signature: &[u8],
+    ) -> Result<Option<bool>, Error> {
+        if self.is_rsa != padding.is_some() {
+            return Ok(None);
+        }
+        let context = context(&self.key)?;
+        // SAFETY: the context is live and ours.
+        check(unsafe { ffi::EVP_PKEY_verify_init(context.as_ptr()) } == 1, "EVP_PKEY_verify_init")?;
+        if let Some(padding) = padding {
+            set_padding(&context, padding)?;
+        }
+        // SAFETY: each pointer and length pair is that of one slice.
+        let done = unsafe {
+            ffi::EVP_PKEY_verify(
+                context.as_ptr(),
+                signature.as_ptr(),
+                signature.len(),
+                digest.as_ptr(),
+                digest.len(),
+            )
+        };
+        Ok(Some(holds(done)))
+    }
 }
 
 fn set_padding(context: &Handle<ffi::EVP_PKEY_CTX>, padding: RsaPadding) -> Result<(), Error> {
@@ -656,7 +700,10 @@ fn set_padding(context: &Handle<ffi::EVP_PKEY_CTX>, padding: RsaPadding) -> Resu
         }
         RsaPadding::Pss { hash, mgf1, salt_bytes } => {
             let (function, mask) = (sha2(hash)?, sha2(mgf1)?);
-            let salt = i32::try_from(salt_bytes).map_err(|_| Error::Backend("set_rsa_pss_saltlen"))?;
+            let salt = match salt_bytes {
+                RsaPadding::ANY_SALT => ffi::RSA_PSS_SALTLEN_AUTO,
+                bytes => i32::try_from(bytes).map_err(|_| Error::Backend("set_rsa_pss_saltlen"))?,
+            };
             // SAFETY: as above.
             let done = unsafe {
                 ffi::EVP_PKEY_CTX_set_rsa_padding(context, ffi::RSA_PKCS1_PSS_PADDING) == 1

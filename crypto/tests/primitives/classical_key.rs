@@ -6,7 +6,7 @@ use aws_lc_rs::signature::{
     self, ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P384_SHA384_ASN1_SIGNING, EcdsaKeyPair, KeyPair as _,
     ParsedPublicKey, RsaParameters,
 };
-use qtls_crypto::{ClassicalPrivateKey, Digest, Error, HashFunction, RsaPadding};
+use qtls_crypto::{ClassicalPrivateKey, ClassicalPublicKey, Digest, Error, HashFunction, RsaPadding};
 
 const MESSAGE: &[u8] = b"message";
 
@@ -35,6 +35,20 @@ fn rsa_signs_in_both_paddings_with_every_sha_2_that_tls_has() {
             let public = ParsedPublicKey::new(algorithm, key.public_key_der()).unwrap();
             public.verify_sig(MESSAGE, &made).unwrap();
             assert!(public.verify_sig(b"another", &made).is_err());
+            let public = ClassicalPublicKey::from_spki_der(key.public_key_der()).unwrap();
+            let verifies = |padding, made: &[u8]| public.verify(Some(padding), &digest(hash), made).unwrap();
+            assert!(verifies(padding, &made));
+            let [any, other] = [RsaPadding::ANY_SALT, salt_bytes - 1].map(|salt_bytes| match padding {
+                RsaPadding::Pss { hash, mgf1, .. } => RsaPadding::Pss { hash, mgf1, salt_bytes },
+                pkcs1 => pkcs1,
+            });
+            assert!(verifies(any, &made));
+            assert_eq!(verifies(other, &made), other == padding);
+            assert!(!verifies(padding, &made[1..]));
+            assert!(
+                key.sign(Some(any), &digest(hash)).is_err() || any == padding,
+                "nobody signs with any salt"
+            );
         }
     }
 }
@@ -51,6 +65,13 @@ fn ecdsa_signs_on_both_curves_and_its_public_key_is_that_of_the_file() {
         assert!(key.public_key_der().ends_with(pair.public_key().as_ref()));
         let made = key.sign(None, &digest(hash)).unwrap();
         ParsedPublicKey::new(verifying, key.public_key_der()).unwrap().verify_sig(MESSAGE, &made).unwrap();
+        let public = ClassicalPublicKey::from_spki_der(key.public_key_der()).unwrap();
+        assert!(public.verify(None, &digest(hash), &made).unwrap());
+        assert!(!public.verify(None, &digest(HashFunction::Sha512), &made).unwrap());
+        assert!(matches!(
+            public.verify(Some(RsaPadding::Pkcs1 { hash }), &digest(hash), &made),
+            Err(Error::Unsupported { .. })
+        ));
     }
 }
 
@@ -77,5 +98,6 @@ fn what_is_no_such_key_is_refused() {
     cases.push(damaged);
     for der in cases {
         assert!(matches!(ClassicalPrivateKey::from_pkcs8_der(&der), Err(Error::ClassicalKey)));
+        assert!(matches!(ClassicalPublicKey::from_spki_der(&der), Err(Error::ClassicalKey)));
     }
 }

@@ -12,7 +12,7 @@ use std::ffi::{c_char, c_int, c_void};
 use std::ptr::null_mut;
 
 /// One table for both types of keys: the key says which it is.
-pub(super) static TABLE: [Dispatch; 18] = [
+pub(super) static TABLE: [Dispatch; 20] = [
     dispatch!(OSSL_FUNC_SIGNATURE_NEWCTX, new as fn(*mut c_void, *const c_char) -> *mut c_void),
     dispatch!(OSSL_FUNC_SIGNATURE_FREECTX, free as fn(*mut c_void)),
     dispatch!(OSSL_FUNC_SIGNATURE_DUPCTX, duplicate as fn(*mut c_void) -> *mut c_void),
@@ -28,10 +28,7 @@ pub(super) static TABLE: [Dispatch; 18] = [
         OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT,
         digest_sign_init as fn(*mut c_void, *const c_char, *mut c_void, *const Param) -> c_int
     ),
-    dispatch!(
-        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE,
-        digest_sign_update as fn(*mut c_void, *const u8, usize) -> c_int
-    ),
+    dispatch!(OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE, update as fn(*mut c_void, *const u8, usize) -> c_int),
     dispatch!(
         OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL,
         digest_sign_final as fn(*mut c_void, *mut u8, *mut usize, usize) -> c_int
@@ -52,9 +49,14 @@ pub(super) static TABLE: [Dispatch; 18] = [
         OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT,
         digest_verify_init as fn(*mut c_void, *const c_char, *mut c_void, *const Param) -> c_int
     ),
+    dispatch!(OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE, update as fn(*mut c_void, *const u8, usize) -> c_int),
+    dispatch!(
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL,
+        digest_verify_final as fn(*mut c_void, *const u8, usize) -> c_int
+    ),
     dispatch!(
         OSSL_FUNC_SIGNATURE_DIGEST_VERIFY,
-        verify as fn(*mut c_void, *const u8, usize, *const u8, usize) -> c_int
+        digest_verify as fn(*mut c_void, *const u8, usize, *const u8, usize) -> c_int
     ),
     dispatch!(OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, get_params as fn(*mut c_void, *mut Param) -> c_int),
     dispatch!(
@@ -93,7 +95,7 @@ unsafe extern "C" fn sign_init(operation: *mut c_void, key: *mut c_void, params:
     // SAFETY: as for `on`; the key is null or what our key management lent; libcrypto's promise on arrays of parameters.
     unsafe {
         on("token_signature_sign_init", operation, |operation| {
-            operation.begin(borrow::<TokenKeyObject>(key))?;
+            operation.begin_signing(borrow::<TokenKeyObject>(key))?;
             apply(Given::new(params), operation)
         })
     }
@@ -108,7 +110,7 @@ unsafe extern "C" fn digest_sign_init(
     // SAFETY: as for `sign_init`; the digest is null or a C string.
     unsafe {
         on("token_signature_digest_sign_init", operation, |operation| {
-            operation.begin(borrow::<TokenKeyObject>(key))?;
+            operation.begin_signing(borrow::<TokenKeyObject>(key))?;
             operation.set_digest(text(digest)?)?;
             apply(Given::new(params), operation)?;
             operation.default_digest();
@@ -135,12 +137,10 @@ unsafe extern "C" fn sign(
     }
 }
 
-unsafe extern "C" fn digest_sign_update(operation: *mut c_void, piece: *const u8, size: usize) -> c_int {
+unsafe extern "C" fn update(operation: *mut c_void, piece: *const u8, size: usize) -> c_int {
     // SAFETY: as for `on`; libcrypto's promise on the piece.
     unsafe {
-        on("token_signature_digest_sign_update", operation, |operation| {
-            operation.update(bytes("message", piece, size)?)
-        })
+        on("token_signature_update", operation, |operation| operation.update(bytes("message", piece, size)?))
     }
 }
 
@@ -207,37 +207,77 @@ unsafe fn write_signature(
     Ok(())
 }
 
-unsafe extern "C" fn verify_init(operation: *mut c_void, _key: *mut c_void, _params: *const Param) -> c_int {
-    // SAFETY: as for `on`.
-    unsafe { on("token_signature_verify_init", operation, |_| Err(no_verification())) }
+unsafe extern "C" fn verify_init(operation: *mut c_void, key: *mut c_void, params: *const Param) -> c_int {
+    // SAFETY: as for `sign_init`.
+    unsafe {
+        on("token_signature_verify_init", operation, |operation| {
+            operation.begin_verifying(borrow::<TokenKeyObject>(key))?;
+            apply(Given::new(params), operation)
+        })
+    }
 }
 
 unsafe extern "C" fn digest_verify_init(
     operation: *mut c_void,
-    _digest: *const c_char,
-    _key: *mut c_void,
-    _params: *const Param,
+    digest: *const c_char,
+    key: *mut c_void,
+    params: *const Param,
 ) -> c_int {
-    // SAFETY: as for `on`.
-    unsafe { on("token_signature_digest_verify_init", operation, |_| Err(no_verification())) }
+    // SAFETY: as for `digest_sign_init`.
+    unsafe {
+        on("token_signature_digest_verify_init", operation, |operation| {
+            operation.begin_verifying(borrow::<TokenKeyObject>(key))?;
+            operation.set_digest(text(digest)?)?;
+            apply(Given::new(params), operation)?;
+            operation.default_digest();
+            Ok(())
+        })
+    }
 }
 
 unsafe extern "C" fn verify(
     operation: *mut c_void,
-    _signature: *const u8,
-    _signature_size: usize,
-    _message: *const u8,
-    _message_size: usize,
+    signature: *const u8,
+    signature_size: usize,
+    digest: *const u8,
+    digest_size: usize,
 ) -> c_int {
-    // SAFETY: as for `on`.
-    unsafe { on("token_signature_verify", operation, |_| Err(no_verification())) }
+    // SAFETY: as for `on`; libcrypto's promise on both buffers.
+    unsafe {
+        on("token_signature_verify", operation, |operation| {
+            let signature = bytes("signature", signature, signature_size)?;
+            operation.verify_digest(bytes("digest", digest, digest_size)?, signature)
+        })
+    }
 }
 
-fn no_verification() -> Problem {
-    Problem::argument(
-        "a token's key object signs and does not verify; verify with its public key, which is no secret (openssl pkey -in URI \
-         -pubout, then -pubin)",
-    )
+unsafe extern "C" fn digest_verify(
+    operation: *mut c_void,
+    signature: *const u8,
+    signature_size: usize,
+    message: *const u8,
+    message_size: usize,
+) -> c_int {
+    // SAFETY: as for `on`; libcrypto's promise on both buffers.
+    unsafe {
+        on("token_signature_digest_verify", operation, |operation| {
+            let signature = bytes("signature", signature, signature_size)?;
+            operation.verify_message(bytes("message", message, message_size)?, signature)
+        })
+    }
+}
+
+unsafe extern "C" fn digest_verify_final(
+    operation: *mut c_void,
+    signature: *const u8,
+    signature_size: usize,
+) -> c_int {
+    // SAFETY: as for `on`; libcrypto's promise on the signature.
+    unsafe {
+        on("token_signature_digest_verify_final", operation, |operation| {
+            operation.finish_verifying(bytes("signature", signature, signature_size)?)
+        })
+    }
 }
 
 unsafe extern "C" fn get_params(operation: *mut c_void, params: *mut Param) -> c_int {
@@ -357,7 +397,8 @@ fn salt(given: Given<'_>) -> Result<Option<Salt>, Problem> {
     let number = if given.is_text(name) {
         let said = given.text(name)?.unwrap_or_default();
         match said {
-            "digest" | "auto" | "auto-digestmax" => return Ok(Some(Salt::Digest)),
+            "auto" | "auto-digestmax" => return Ok(Some(Salt::Auto)),
+            "digest" => return Ok(Some(Salt::Digest)),
             "max" => return Ok(Some(Salt::Max)),
             _ => said.parse().map_err(|_| no_salt(said))?,
         }
@@ -366,9 +407,8 @@ fn salt(given: Given<'_>) -> Result<Option<Salt>, Problem> {
         number
     };
     match c_int::try_from(number) {
-        Ok(RSA_PSS_SALTLEN_DIGEST | RSA_PSS_SALTLEN_AUTO | RSA_PSS_SALTLEN_AUTO_DIGEST_MAX) => {
-            Ok(Some(Salt::Digest))
-        }
+        Ok(RSA_PSS_SALTLEN_AUTO | RSA_PSS_SALTLEN_AUTO_DIGEST_MAX) => Ok(Some(Salt::Auto)),
+        Ok(RSA_PSS_SALTLEN_DIGEST) => Ok(Some(Salt::Digest)),
         Ok(RSA_PSS_SALTLEN_MAX) => Ok(Some(Salt::Max)),
         Ok(bytes) => {
             usize::try_from(bytes).map(Salt::Bytes).map(Some).map_err(|_| no_salt(&bytes.to_string()))
