@@ -6,6 +6,7 @@ use qtls_pkcs11::{Config, read_status};
 
 use super::super::checks::{Findings, Status};
 use super::super::configuration::ProviderEntry;
+use super::super::facts::names_token_key;
 use super::super::inner::{Ending, Report};
 use super::super::permissions::{obstacles, weaknesses};
 use super::super::tokens::{Check, TokenFacts, TokenReport, Verdict};
@@ -43,7 +44,7 @@ impl Judge<'_> {
             .map(|found| found.providers(application.as_deref()))
             .unwrap_or_default();
         let Some(entry) = providers.iter().find(|entry| entry.name == self.provider()) else { return };
-        let keys = self.keys_in_tokens(report);
+        let keys = self.keys_in_tokens();
         let config = self.token_options(entry, &providers, &keys, findings);
         let Some(config) = config else {
             let reason =
@@ -75,10 +76,12 @@ impl Judge<'_> {
     }
 
     /// What names a key in a token, for people.
-    fn keys_in_tokens(&self, report: &Report) -> Vec<String> {
-        let files = report.identities.iter().flat_map(|facts| &facts.pairs).filter(|pair| pair.key_in_token);
-        let stores = self.target.identities().iter().flat_map(|identity| &identity.token_pairs);
-        let files = files.map(|pair| pair.pair.key.display().to_string());
+    fn keys_in_tokens(&self) -> Vec<String> {
+        let identities = self.target.identities();
+        let files =
+            identities.iter().flat_map(|identity| &identity.pairs).filter(|pair| names_token_key(pair));
+        let stores = identities.iter().flat_map(|identity| &identity.token_pairs);
+        let files = files.map(|pair| pair.key.display().to_string());
         files.chain(stores.map(|pair| format!("the key of {}", pair.certificate.display()))).collect()
     }
 
