@@ -302,9 +302,12 @@ impl Token {
                 self.discard_session(process, seat, false);
                 Ok(())
             }
-            // It failed just after it was initialised; initialising it again does not help.
-            _ if tried.reopened || seat.opened.is_none_or(|opened| opened.fresh && seat.reached) => {
-                Err(trouble)
+            _ if tried.reopened || seat.opened.is_none() => Err(trouble),
+            // It was initialised just now, and well enough for a session: doing so again helps no more than asking again.
+            _ if seat.reached && seat.opened.is_some_and(|opened| opened.fresh) => {
+                tried.reopened = true;
+                self.discard_session(process, seat, false);
+                Ok(())
             }
             _ => {
                 tried.reopened = true;

@@ -14,7 +14,7 @@ use super::inner::{self, Ending, Report, Request, Surroundings, Task};
 use super::nginx::Pair;
 use super::process::Process;
 use super::target::Target;
-use super::tokens::{TokenReport, TokenRequest, Worker, uri_in_key_file};
+use super::tokens::{TokenRequest, Worker, uri_in_key_file};
 
 /// How long the server of `--connect` may take for one answer.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -95,8 +95,13 @@ impl Facts {
         let mut identities = target.identities().to_vec();
         if arguments.hsm {
             self.tokens = self.look_at_tokens(target, arguments)?;
-            // The provider would try a PIN once more that the token has refused just now.
-            if self.token_report().is_some_and(TokenReport::login_failed) {
+            // The provider would try a PIN once more that the token has refused just now, or hang in the module as well.
+            let failed = match &self.tokens {
+                Some(Ending::Reported(report)) => report.tokens.better_not_again(),
+                Some(Ending::Died { .. }) => true,
+                None => false,
+            };
+            if failed {
                 identities
                     .iter_mut()
                     .for_each(|identity| identity.pairs.retain(|pair| !names_token_key(pair)));
@@ -141,14 +146,6 @@ impl Facts {
             ..Request::for_libraries(Task::LookAtTokens, PathBuf::new(), PathBuf::new())
         };
         inner::run(&request, &surroundings(target, arguments)).map(Some)
-    }
-
-    /// What was found of tokens, when the module let it be found.
-    pub(super) fn token_report(&self) -> Option<&TokenReport> {
-        match &self.tokens {
-            Some(Ending::Reported(report)) => Some(&report.tokens),
-            _ => None,
-        }
     }
 
     /// What the library told, when it lived to tell.
@@ -207,7 +204,8 @@ fn module_of(entry: &ProviderEntry, modules_directory: &Path) -> Option<PathBuf>
     }
 }
 
-fn names_token_key(pair: &Pair) -> bool {
+/// Whether the key file of a pair names a key in a token.
+pub(super) fn names_token_key(pair: &Pair) -> bool {
     std::fs::read(&pair.key).is_ok_and(|text| uri_in_key_file(&text).is_some())
 }
 

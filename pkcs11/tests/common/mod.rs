@@ -94,18 +94,22 @@ impl Softhsm {
 
     /// The module that does wrong on demand.
     pub(crate) fn faulty_module(&self) -> PathBuf {
-        self.faulty_module_named("faulty")
-    }
-
-    /// A second one has its own state, but the same control file.
-    pub(crate) fn faulty_module_named(&self, name: &str) -> PathBuf {
-        let module = self.directory.join(format!("{name}.so"));
+        let module = self.directory.join("faulty.so");
         if !module.exists() {
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/faulty.c");
             run(Command::new("cc")
                 .args(["-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-fvisibility=hidden", "-o"])
                 .args([module.as_os_str(), source.as_ref()])
                 .args(["-ldl", "-lpthread"]));
+        }
+        module
+    }
+
+    /// SoftHSM a second time in one process, with the same tokens and a state of its own.
+    pub(crate) fn second_module(&self) -> PathBuf {
+        let module = self.directory.join("second.so");
+        if !module.exists() {
+            std::fs::copy(SOFTHSM, &module).unwrap();
         }
         module
     }

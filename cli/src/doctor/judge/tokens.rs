@@ -6,8 +6,10 @@ use qtls_pkcs11::{Config, read_status};
 
 use super::super::checks::{Findings, Status};
 use super::super::configuration::ProviderEntry;
+use super::super::facts::names_token_key;
 use super::super::inner::{Ending, Report};
 use super::super::permissions::{obstacles, weaknesses};
+use super::super::report::count;
 use super::super::tokens::{Check, TokenFacts, TokenReport, Verdict};
 use super::{Judge, nearest};
 use crate::hsm::parse_options;
@@ -43,7 +45,7 @@ impl Judge<'_> {
             .map(|found| found.providers(application.as_deref()))
             .unwrap_or_default();
         let Some(entry) = providers.iter().find(|entry| entry.name == self.provider()) else { return };
-        let keys = self.keys_in_tokens(report);
+        let keys = self.keys_in_tokens();
         let config = self.token_options(entry, &providers, &keys, findings);
         let Some(config) = config else {
             let reason =
@@ -75,10 +77,12 @@ impl Judge<'_> {
     }
 
     /// What names a key in a token, for people.
-    fn keys_in_tokens(&self, report: &Report) -> Vec<String> {
-        let files = report.identities.iter().flat_map(|facts| &facts.pairs).filter(|pair| pair.key_in_token);
-        let stores = self.target.identities().iter().flat_map(|identity| &identity.token_pairs);
-        let files = files.map(|pair| pair.pair.key.display().to_string());
+    fn keys_in_tokens(&self) -> Vec<String> {
+        let identities = self.target.identities();
+        let files =
+            identities.iter().flat_map(|identity| &identity.pairs).filter(|pair| names_token_key(pair));
+        let stores = identities.iter().flat_map(|identity| &identity.token_pairs);
+        let files = files.map(|pair| pair.key.display().to_string());
         files.chain(stores.map(|pair| format!("the key of {}", pair.certificate.display()))).collect()
     }
 
@@ -140,8 +144,9 @@ impl Judge<'_> {
                 );
             }
         }
-        let (tokens, software) = (config.tokens.len(), config.software_keys.len());
-        findings.ok(OPTIONS, format!("[{section}] names {tokens} token(s) and {software} software key(s)"));
+        let tokens = count(config.tokens.len(), "token");
+        let software = count(config.software_keys.len(), "software key");
+        findings.ok(OPTIONS, format!("[{section}] names {tokens} and {software}"));
         Some(config)
     }
 
@@ -224,7 +229,7 @@ fn further_token(token: &TokenFacts, findings: &mut Findings) {
     }
     if !wrong {
         let signed = token.found.iter().filter(|found| found.check == Check::Signature).count();
-        findings.ok(FAILOVER, format!("token {number} is there, and signs with {signed} key(s)"));
+        findings.ok(FAILOVER, format!("token {number} is there, and signs with {}", count(signed, "key")));
     }
 }
 
