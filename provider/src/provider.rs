@@ -512,11 +512,15 @@ impl Provider {
 /// What is wrong, and what to do.
 fn precedence(own_name: &str, active_before: &[&str]) -> Result<(), &'static str> {
     if active_before.is_empty() {
-        Err("OpenSSL's own provider has to be active before this one. In the section of openssl.cnf that 'providers' names, list \
-             'default' (or 'fips') first, and this one after it")
+        Err(
+            "OpenSSL's own provider has to be active before this one. In the section of openssl.cnf that 'providers' names, list \
+             'default' (or 'fips') first, and this one after it",
+        )
     } else if active_before.iter().all(|name| own_name < *name) {
-        Err("OpenSSL sorts providers by their names, and this one's comes before that of OpenSSL's own, which would lose its group \
-             P-256. In the section of openssl.cnf that 'providers' names, call this one 'qtls'")
+        Err(
+            "OpenSSL sorts providers by their names, and this one's comes before that of OpenSSL's own, which would lose its group \
+             P-256. In the section of openssl.cnf that 'providers' names, call this one 'qtls'",
+        )
     } else {
         Ok(())
     }
