@@ -22,8 +22,8 @@ use crate::{
 pub const PIN: &str = "4711-kept-secret-0815";
 /// The security officer's PIN.
 const SO_PIN: &str = "security-officer-1234";
-/// www-data, on every Debian.
-const WORKERS: u32 = 33;
+/// Who nginx's workers are: www-data, on every Debian.
+pub const WORKERS: u32 = 33;
 
 /// A software token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

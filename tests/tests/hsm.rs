@@ -1,7 +1,7 @@
 //! Private keys in tokens: servers and commands on every OpenSSL, with a root master, unprivileged workers and a PIN that
 //! root alone can read. What goes wrong is in `hsm_faults.rs`.
 
-use std::{collections::HashSet, sync::Mutex, thread};
+use std::{collections::HashSet, os::unix::fs::chown, sync::Mutex, thread};
 
 use anyhow::{Context, Result, ensure};
 use qtls_tests::{
@@ -13,7 +13,7 @@ use qtls_tests::{
     process::{Process, free_port, wait_for},
     report::Report,
     rustls_client::{RustlsClient, presents},
-    token::{Kind, Token, uri_pem},
+    token::{Faulty, Kind, Token, WORKERS, uri_pem},
 };
 use rustix::process::Signal;
 use rustls::SignatureScheme;
@@ -408,6 +408,56 @@ fn upstream(platform: &'static Platform, kind: Kind, key: KeyType) -> Result<()>
     });
     then_quit(front, outcome)?;
     behind.quit()
+}
+
+// ---- keys that workers read while they serve ----
+
+/// As APISIX and OpenResty do, and nginx where the file's name has a variable: the worker reads the key at each handshake.
+#[test]
+fn a_key_that_workers_read_at_each_handshake_costs_no_look_up_and_needs_a_pin_that_they_can_have() {
+    let mut report = Report::new();
+    for platform in [&DEBIAN_12, &DEBIAN_13] {
+        for (what, pin) in [
+            ("the master has read the key too", Some(true)),
+            ("the PIN's file is the workers' own", None),
+            ("the PIN's file is root's", Some(false)),
+        ] {
+            report.check(&format!("{}, {what}", platform.name), read_at_each_handshake(platform, pin));
+        }
+    }
+    report.finish();
+}
+
+/// `root_pin`: the PIN's file is root's, and whether another site has the master read the same key.
+fn read_at_each_handshake(platform: &'static Platform, root_pin: Option<bool>) -> Result<()> {
+    let token = Token::new(platform, Kind::SoftHsm)?;
+    let own = site(&token, "localhost", "01", ECDSA)?;
+    if root_pin.is_none() {
+        chown(token.directory().outside("pin"), Some(WORKERS), Some(WORKERS))?;
+    }
+    let faulty = Faulty::new(&token)?;
+    let dynamic = server("ssl_certificate $ssl_server_name.pem; ssl_certificate_key $ssl_server_name.key;");
+    let fixed = root_pin.unwrap_or(false).then(|| server(&lines(&own)));
+    let setup = Setup::new(faulty.openssl_conf(), [dynamic].into_iter().chain(fixed).collect());
+    let setup = with_site(setup.workers(2).variable(token.environment()), &token, &own);
+    let nginx = Nginx::start(platform, &setup)?;
+    let outcome = (|| {
+        if root_pin == Some(false) {
+            ensure!(rustls(ECDSA)?.get(nginx.port(0)).is_err(), "a handshake without PIN");
+            let log = nginx.error_log()?;
+            let file = token.directory().inside("pin");
+            ensure!(log.contains("object=localhost") && log.contains(&file), "it does not name the file");
+            return Ok(());
+        }
+        every_worker_serves(&nginx, 0, &own)?;
+        let before = faulty.calls("C_FindObjectsInit")? + faulty.calls("C_Login")?;
+        let client = rustls(ECDSA)?;
+        (0..20).try_for_each(|_| client.get(nginx.port(0)).map(drop))?;
+        let after = faulty.calls("C_FindObjectsInit")? + faulty.calls("C_Login")?;
+        ensure!(after == before, "{} look-ups and logins in 20 handshakes", after - before);
+        Ok(())
+    })();
+    then_quit(nginx, outcome)
 }
 
 // ---- the token is away ----
