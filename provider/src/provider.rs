@@ -7,7 +7,7 @@ use crate::options::{self, Native, Options, SelfTest, UnguardedSignatures};
 use crate::problem::{Problem, Reason};
 use crate::self_test::{SelfTests, State};
 use qtls_crypto::{KemAlgorithm, KeyAlgorithm, KnownAnswerObserver, SignatureAlgorithm};
-use qtls_pkcs11::Hsm;
+use qtls_pkcs11::{Hsm, PublicKey, TokenKey, Uri};
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
@@ -56,6 +56,7 @@ pub(crate) struct Provider {
     told_of_unusable_keys: AtomicBool,
     told_of_withheld_schemes: AtomicBool,
     told_of_bad_key: Mutex<Option<(String, Instant)>>,
+    told_of_hidden_counters: AtomicBool,
 }
 
 /// What the core tells us of the library context around us.
@@ -111,6 +112,7 @@ impl Provider {
             told_of_unusable_keys: AtomicBool::new(false),
             told_of_withheld_schemes: AtomicBool::new(false),
             told_of_bad_key: Mutex::default(),
+            told_of_hidden_counters: AtomicBool::new(false),
         };
         if refusal.is_none() && provider.options.self_test == SelfTest::OnLoad {
             refusal = provider.run_self_tests().err();
@@ -188,6 +190,22 @@ impl Provider {
             )
         })?;
         Ok(self.core.with_clean_errors(|| ask(hsm))?)
+    }
+
+    /// The key that a URI names; with `public`, its public key, no token is asked now.
+    ///
+    /// # Errors
+    /// As [`Self::with_tokens`].
+    pub(crate) fn token_key(&self, uri: &Uri, public: Option<PublicKey>) -> Result<Arc<TokenKey>, Problem> {
+        self.with_tokens(|hsm| {
+            let key = hsm.key(uri, public)?;
+            if let Some(problem) = hsm.status_problem()
+                && !self.told_of_hidden_counters.swap(true, Ordering::Relaxed)
+            {
+                self.log(Level::Info, problem);
+            }
+            Ok(key)
+        })
     }
 
     /// What is offered. Decided at the first question and not when the provider is loaded: then `default` may not be

@@ -361,6 +361,31 @@ fn a_digest_is_signed_as_it_is_and_what_is_none_is_refused() {
     });
 }
 
+#[test]
+fn reading_a_key_again_and_signing_with_it_do_not_grow_the_process() {
+    with_token("reading_a_key_again_and_signing_with_it_do_not_grow_the_process", |token| {
+        // Kilobytes. 100 bytes lost in each round would be more.
+        const TOLERANCE: u64 = 100;
+        const ROUNDS: usize = 1200;
+        let context = token.context();
+        let files = KEYS.map(|key| uri_block(&Token::uri(key)));
+        let rounds = |count| {
+            for file in files.iter().cycle().take(count) {
+                let key = context.read_private_pem(file).unwrap();
+                key.signer(Some(c"SHA256"), &[]).unwrap().sign(MESSAGE).unwrap();
+                key.signer(Some(c"SHA1"), &[]).err().expect("a digest that is not there");
+                context.read_private_pem(&file[..60]).err().expect("a block that is cut short");
+            }
+        };
+        let memory = || qtls_tests::process::anonymous_memory(std::process::id()).unwrap();
+        rounds(ROUNDS / 10);
+        let before = memory();
+        rounds(ROUNDS);
+        let after = memory();
+        assert!(after <= before + TOLERANCE, "from {before} to {after} kB");
+    });
+}
+
 /// Whether `keys` come from these providers, in order.
 #[track_caller]
 fn assert_providers(keys: &[Key<'_>], expected: &[&str]) {

@@ -281,7 +281,7 @@ impl KeyDecoder {
         if named.public.as_ref().is_some_and(|key| !self.wants(key.key_type())) {
             return Ok(None);
         }
-        let key = self.provider.with_tokens(|hsm| hsm.key(&named.uri, named.public))?;
+        let key = self.provider.token_key(&named.uri, named.public)?;
         let provider = self.provider.clone();
         Ok(match (self.wanted, key.public()) {
             (_, public) if !self.wants(public.key_type()) => None,
