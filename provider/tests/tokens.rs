@@ -6,7 +6,7 @@ use common::openssl::{
     CERTIFICATES, Context, Errors, File, KEY_PAIR, Key, PRIVATE_KEYS, PUBLIC, PUBLIC_KEYS, Param, Stored,
 };
 use common::{configure, with_provider};
-use qtls_pkcs11::Uri;
+use qtls_pkcs11::{Config, GenerateType, Hsm, Uri};
 use std::ffi::CStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -383,6 +383,130 @@ fn reading_a_key_again_and_signing_with_it_do_not_grow_the_process() {
         rounds(ROUNDS);
         let after = memory();
         assert!(after <= before + TOLERANCE, "from {before} to {after} kB");
+    });
+}
+
+/// With direct calls: a thread that waits for the next call when the program ends keeps libcrypto's generator for it.
+#[test]
+fn valgrind_finds_no_leak_and_no_wrong_access_where_a_program_signs() {
+    with_token("valgrind_finds_no_leak_and_no_wrong_access_where_a_program_signs", |token| {
+        let conf = qtls_tests::OpensslConf::new().provider_line("pkcs11-timeout-ms = 0");
+        let conf = token.options().lines().fold(conf, |conf, line| conf.provider_line(line));
+        let conf = conf.text(common::module().to_str().unwrap());
+        std::fs::write(token.path("openssl.cnf"), conf).unwrap();
+        for name in KEYS {
+            let file = token.path("key.pem");
+            std::fs::write(&file, uri_block(&Token::uri(name))).unwrap();
+            let output = Command::new("valgrind")
+                .args(["--quiet", "--leak-check=full", "--show-leak-kinds=definite,indirect"])
+                .args(["--errors-for-leak-kinds=definite,indirect", "--error-exitcode=99"])
+                .args(["openssl", "dgst", "-sha256", "-out", "/dev/null", "-sign"])
+                .args([&file, &token.path("rsa.pem")])
+                .env("OPENSSL_CONF", token.path("openssl.cnf"))
+                .output()
+                .expect("valgrind (tests/setup/install-host-packages.sh installs it)");
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && told.is_empty(), "{name}: {}: {told}", output.status);
+        }
+    });
+}
+
+/// As [`with_token`], with Kryoptic and an ML-DSA-65 key that is called `ml`.
+fn with_ml_dsa(name: &str, test: impl FnOnce(&Context)) {
+    const DIRECTORY: &str = "QTLS_TEST_DIRECTORY";
+    let module = qtls_tests::platform::setup("kryoptic.sh", "static").unwrap().join("libkryoptic_pkcs11.so");
+    if let Some(directory) = std::env::var_os(DIRECTORY) {
+        let options = [
+            ("pkcs11-module", module.to_str().unwrap().to_owned()),
+            ("pkcs11-token", "test".to_owned()),
+            ("pkcs11-pin-source", format!("value:{PIN}")),
+            ("pkcs11-status-dir", Path::new(&directory).join("status").to_str().unwrap().to_owned()),
+        ];
+        let get =
+            |name: &str| options.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+        let hsm = Hsm::new(Config::parse(get).unwrap().unwrap());
+        let ml_dsa_65 = qtls_crypto::signature_by_name("ML-DSA-65").unwrap();
+        hsm.generate(&Uri::parse("pkcs11:object=ml").unwrap(), GenerateType::MlDsa(ml_dsa_65)).unwrap();
+        hsm.close();
+        let lines: String = options.iter().map(|(name, value)| format!("{name} = {value}\n")).collect();
+        return test(&with_provider(&lines).with_any_provider());
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let (conf, objects) = (directory.path().join("kryoptic.conf"), directory.path().join("objects.sql"));
+    let text = format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", objects.display());
+    std::fs::write(&conf, text).unwrap();
+    let initialised = Command::new("softhsm2-util")
+        .arg("--module")
+        .arg(&module)
+        .args(["--init-token", "--slot", "0", "--label", "test", "--pin", PIN, "--so-pin", "56785678"])
+        .envs([("KRYOPTIC_CONF", &conf), ("OPENSSL_CONF", &PathBuf::from("/dev/null"))])
+        .output()
+        .unwrap();
+    assert!(initialised.status.success(), "{initialised:?}");
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture"])
+        .env(DIRECTORY, directory.path())
+        .env("KRYOPTIC_CONF", &conf)
+        .output()
+        .unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(out.contains("1 passed"), "{name} in a process of its own: {}\n{out}{err}", output.status);
+}
+
+#[test]
+fn ml_dsa_keys_sign_messages_with_what_tokens_know_and_refuse_what_they_do_not() {
+    with_ml_dsa("ml_dsa_keys_sign_messages_with_what_tokens_know_and_refuse_what_they_do_not", |context| {
+        let uri = "pkcs11:object=ml";
+        let key = context.read_private_pem(&uri_block(uri)).unwrap();
+        assert!(key.provider() == "qtls" && key.is_a("ML-DSA-65"));
+        let public = context.read_public_der(&key.encode(File::public(c"DER")).unwrap()).unwrap();
+        assert_eq!((key.equals(&public), public.equals(&key)), (1, 1));
+        no_errors_are_left();
+
+        let signature = key.sign(MESSAGE).unwrap();
+        no_errors_are_left();
+        public.verify(MESSAGE, &signature).unwrap();
+        key.verify(MESSAGE, &signature).unwrap();
+        assert_ne!(key.sign(MESSAGE).unwrap(), signature, "hedged");
+        key.pairwise_check().unwrap();
+
+        let with_context = [Param::Octets(c"context-string", b"context")];
+        let signature = key.signer(None, &with_context).unwrap().sign(MESSAGE).unwrap();
+        public.verifier(None, &with_context).unwrap().verify(MESSAGE, &signature).unwrap();
+        public.verify(MESSAGE, &signature).unwrap_err();
+
+        let fixed = [Param::Integer(c"deterministic", &1)];
+        let [one, other] = [(); 2].map(|()| key.signer(None, &fixed).unwrap().sign(MESSAGE).unwrap());
+        assert_eq!(one, other);
+
+        let pieces = key.signer(None, &[]).unwrap();
+        pieces.update(&MESSAGE[..3]).unwrap();
+        let copy = pieces.duplicate().unwrap();
+        copy.update(&MESSAGE[3..]).unwrap();
+        public.verify(MESSAGE, &copy.finish().unwrap()).unwrap();
+        pieces.update(&vec![0; 16 << 20]).expect_err("more than is kept for a token");
+
+        let entropy = [7; 32];
+        for (param, part) in [
+            (Param::Integer(c"mu", &1), "'mu'"),
+            (Param::Integer(c"message-encoding", &0), "'message-encoding'"),
+            (Param::Octets(c"test-entropy", &entropy), "'test-entropy'"),
+        ] {
+            let errors = key.signer(None, &[param]).unwrap().sign(&[1; 64]).unwrap_err();
+            assert!(errors.says("invalid argument", &[uri, part]), "{errors}");
+        }
+
+        let errors = key.export(KEY_PAIR).unwrap_err();
+        assert!(errors.0.is_empty(), "libcrypto tries this before each signature: {errors}");
+        assert!(!key.export(PUBLIC).unwrap().is_empty());
+        let errors = key.encode(File::private(c"PEM")).unwrap_err();
+        assert!(errors.says("the private key stays in its token", &[uri, "qtls key-ref"]), "{errors}");
+        let text = key.encode(File { structure: None, ..File::private(c"TEXT") }).unwrap();
+        assert!(
+            String::from_utf8(text)
+                .unwrap()
+                .contains("ML-DSA-65 Private-Key in a token:\nuri: pkcs11:object=ml")
+        );
     });
 }
 
