@@ -59,7 +59,7 @@ in_root() { chroot "$root" env -u OPENSSL_CONF SOFTHSM2_CONF="$inside/softhsm.co
     in_root softhsm2-util --init-token --free --label bench --so-pin 12345678 --pin "$pin"
     in_root softhsm2-util --module "$inside/libkryoptic_pkcs11.so" --init-token --slot 0 --label bench --so-pin 12345678 --pin "$pin"
     self_signed() { in_root env OPENSSL_CONF="$inside/$1.cnf" openssl req -x509 -key "$2" -subj /CN=localhost -addext subjectAltName=DNS:localhost -days 30 -out "$inside/$3.pem"; }
-    key_ref() { in_root "$inside/qtls" key-ref --conf "$inside/$1.cnf" "pkcs11:token=bench;object=$2" >"$outside/$2-token.key"; }
+    key_ref() { in_root "$inside/qtls" key-ref --conf "$inside/$1.cnf" "pkcs11:token=bench;object=$2;type=private" >"$outside/$2-token.key"; }
     # The same key in the file and in the token; ML-DSA is made in the token, and another one in a file.
     id=1
     for algorithm in "ecdsa EC -pkeyopt ec_paramgen_curve:P-256" "rsa RSA -pkeyopt rsa_keygen_bits:2048"; do

@@ -31,7 +31,7 @@ step "build" make build
 step "Debian roots, other OpenSSLs (log of $roots)" bash -c 'tail --pid="$1" -n +1 -f "$2"' wait "$roots" "$log"
 wait "$roots" || { echo "tests/run.sh: the set-up failed, see above" >&2; exit 1; }
 rm -f "$log"
-step "unit and component tests" cargo test --locked -p qtls-crypto -p qtls-provider -p qtls-cli
+step "unit and component tests" cargo test --locked -p qtls-crypto -p qtls-pkcs11 -p qtls-provider -p qtls-cli
 step "cross-component tests ($part)" cargo test --locked -p qtls-tests
 step "fuzz targets, $fuzz_seconds s each" fuzz/run.sh "$fuzz_seconds"
 printf '\nAll parts passed in %d s.\n' $((SECONDS - began))

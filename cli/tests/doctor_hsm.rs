@@ -97,8 +97,8 @@ fn a_right_token_is_right_from_the_module_to_the_workers_signature() {
     let gateway = Gateway::new();
     let outcome = gateway.examine();
     outcome
-        .says("hsm-options", "ok", "names 1 token(s) and 0 software key(s)", "")
-        .says("hsm-module", "ok", "libsofthsm2.so loads and shows 1 tokens", "")
+        .says("hsm-options", "ok", "names 1 token and 0 software keys", "")
+        .says("hsm-module", "ok", "libsofthsm2.so loads and shows 1 token", "")
         .says("hsm-token", "ok", "gateway (SoftHSM v2", "")
         .says("hsm-pin", "ok", "there is a PIN from file:", "")
         .says("hsm-login", "ok", "2 objects can be seen", "")
@@ -115,7 +115,7 @@ fn a_right_token_is_right_from_the_module_to_the_workers_signature() {
 fn without_being_asked_no_token_is_looked_at() {
     let gateway = Gateway::new();
     let outcome = gateway.doctor().run();
-    outcome.says("hsm-options", "ok", "names 1 token(s)", "").says("hsm-login", "skipped", "--hsm", "");
+    outcome.says("hsm-options", "ok", "names 1 token", "").says("hsm-login", "skipped", "--hsm", "");
 }
 
 #[test]
@@ -189,8 +189,9 @@ fn a_module_that_crashes_or_hangs_takes_nobody_along() {
     let hang =
         "#include <unistd.h>\n__attribute__((constructor)) static void start(void) { for (;;) pause(); }\n";
     gateway.place.library("module.so", hang);
-    let outcome = gateway.doctor().args(&["--hsm", "--time-limit", "2"]).run();
-    assert_eq!(outcome.finding("hsm-module")["status"], "fail");
+    // Enough for everything else on a busy machine.
+    let outcome = gateway.doctor().args(&["--hsm", "--time-limit", "10"]).run();
+    outcome.says("hsm-module", "fail", "found no end in 10 seconds while loading", "pkcs11-tool --module");
 }
 
 #[test]

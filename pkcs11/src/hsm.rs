@@ -453,7 +453,8 @@ fn is_away(kind: ErrorKind) -> bool {
 
 fn no_public_key(session: &Session<'_>) -> Trouble {
     let text = format!(
-        "{} has the private key and shows its public key nowhere: put a public key object or the certificate with the same CKA_ID          into it, or write the key file by qtls key-ref with the public key",
+        "{} has the private key and shows its public key nowhere: put a public key object or the certificate with the same CKA_ID \
+         into it, or write the key file by qtls key-ref with the public key",
         session.token().name()
     );
     Trouble::last(ErrorKind::Object, text)

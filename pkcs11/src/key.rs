@@ -161,8 +161,13 @@ impl PublicKey {
         let (modulus, exponent) =
             (encoding::without_leading_zeros(modulus), encoding::without_leading_zeros(exponent));
         let is_odd = |number: &[u8]| number.last().is_some_and(|last| last & 1 == 1);
-        let fits = RSA_BITS.contains(&bits(modulus)) && is_odd(modulus) && is_odd(exponent);
+        let fits = Self::takes_modulus(modulus) && is_odd(modulus) && is_odd(exponent);
         fits.then(|| Self::Rsa { modulus: modulus.to_vec(), exponent: exponent.to_vec() })
+    }
+
+    /// Whether a modulus has a length that is taken.
+    pub(crate) fn takes_modulus(modulus: &[u8]) -> bool {
+        RSA_BITS.contains(&bits(encoding::without_leading_zeros(modulus)))
     }
 
     /// A point; `None` where it is not uncompressed or of another length.
@@ -426,7 +431,8 @@ impl TokenKey {
             Some(public) if public == self.public => Ok(object.handle),
             Some(public) => {
                 let text = format!(
-                    "the key in {token} is another one ({}) than the one whose public key was read ({}): generate the                      certificate anew, write the key file again by qtls key-ref, or restart",
+                    "the key in {token} is another one ({}) than the one whose public key was read ({}): generate the \
+                     certificate anew, write the key file again by qtls key-ref, or restart",
                     public.key_type(),
                     self.public.key_type()
                 );
@@ -436,7 +442,8 @@ impl TokenKey {
             None if is_first => Ok(object.handle),
             None => {
                 let text = format!(
-                    "{token} does not show the public key, so that it cannot be told whether it is the same: put a public key                      object or the certificate with the same CKA_ID beside it"
+                    "{token} does not show the public key, so that it cannot be told whether it is the same: put a public key \
+                     object or the certificate with the same CKA_ID beside it"
                 );
                 Err(Trouble::last(ErrorKind::Object, text))
             }

@@ -16,8 +16,9 @@
 //!  raw.rs                the C calls of PKCS#11 and of locked memory: the only unsafe code
 //! ```
 //!
-//! Beside them: RFC 7512 URIs (`uri.rs`), PIN sources (`pin.rs`), calls with a time limit (`timed.rs`), the circuit
-//! breaker (`breaker.rs`), and counters that other processes read (`status.rs`).
+//! Beside them: RFC 7512 URIs (`uri.rs`), PIN sources (`pin.rs`), which PINs were refused (`ledger.rs`), objects and their
+//! attributes (`object.rs`), a little ASN.1 (`encoding.rs`), declared software keys (`software.rs`), calls with a time limit
+//! (`timed.rs`), the circuit breaker (`breaker.rs`), and counters that other processes read (`status.rs`).
 //!
 //! # What it promises
 //! - **Lazy**: nothing is loaded, opened or logged in before a key is asked for; what was opened to read a public key is
@@ -40,7 +41,6 @@ mod ledger;
 mod module;
 mod object;
 mod pin;
-#[allow(dead_code)]
 mod raw;
 mod software;
 mod status;

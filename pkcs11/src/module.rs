@@ -129,15 +129,12 @@ impl Module {
         let life = self.life();
         let mut gate = life.write()?;
         match *gate {
-            Gate::Open { epoch: now, ours } if now != epoch || !ours => {
-                Ok(Opened { epoch: now, fresh: now != epoch })
-            }
-            Gate::Open { .. } => {
-                self.finalize(life, &mut gate);
-                self.initialize(life, &mut gate, environment)
-            }
-            Gate::Closed => self.initialize(life, &mut gate, environment),
+            Gate::Open { epoch: now, .. } if now != epoch => return Ok(Opened { epoch: now, fresh: true }),
+            Gate::Open { ours: true, .. } => self.finalize(life, &mut gate),
+            // Somebody else's is not finalised. If its owner finalised it, it is initialised now, and ours.
+            Gate::Open { ours: false, .. } | Gate::Closed => {}
         }
+        self.initialize(life, &mut gate, environment)
     }
 
     /// Calls functions of the module, initialised in that epoch.
@@ -242,6 +239,9 @@ impl Module {
         if !life.has_exit_handler.swap(true, Ordering::Relaxed) {
             // Registered after the module has registered its own, so that it runs before them.
             raw::at_exit(finalize_at_exit);
+        }
+        if let (Gate::Open { epoch, ours: false }, false) = (*gate, ours) {
+            return Ok(Opened { epoch, fresh: true });
         }
         let epoch = life.epochs.fetch_add(1, Ordering::Relaxed) + 1;
         *gate = Gate::Open { epoch, ours };

@@ -246,8 +246,9 @@ fn read_private_key(
     session: &mut Session<'_>,
     handle: CK_OBJECT_HANDLE,
 ) -> Result<PrivateKeyObject, Trouble> {
-    let types = &[CKA_KEY_TYPE, CKA_ID, CKA_LABEL, CKA_SIGN, CKA_ALWAYS_AUTHENTICATE, CKA_EC_PARAMS];
-    let [kind, id, label, signs, always, curve] = attributes(session, handle, types)?;
+    let types =
+        &[CKA_KEY_TYPE, CKA_ID, CKA_LABEL, CKA_SIGN, CKA_ALWAYS_AUTHENTICATE, CKA_EC_PARAMS, CKA_MODULUS];
+    let [kind, id, label, signs, always, curve, modulus] = attributes(session, handle, types)?;
     let kind = number(kind.as_deref()).unwrap_or(CK_UNAVAILABLE_INFORMATION);
     let refuse = |why: &str| {
         let text = format!("the private key '{}' in {} {why}", text(label.clone()), session.token().name());
@@ -262,6 +263,9 @@ fn read_private_key(
         return refuse("must not sign (CKA_SIGN is false): make a key that may");
     }
     match kind {
+        CKK_RSA if modulus.as_deref().is_some_and(|modulus| !PublicKey::takes_modulus(modulus)) => {
+            return refuse("has another length than RSA may have here: 2,048 to 16,384 bits");
+        }
         CKK_RSA | CKK_ML_DSA => {}
         CKK_EC if curve.as_deref().is_none_or(|parameters| curve_of(parameters).is_some()) => {}
         CKK_EC => return refuse("is on another curve than P-256 and P-384"),

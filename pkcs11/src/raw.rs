@@ -789,6 +789,69 @@ mod tests {
     }
 
     #[test]
+    fn a_process_makes_its_value_once() {
+        let value = PerProcess::new();
+        assert!(value.peek().is_none());
+        let first: *const u32 = value.get(|parent| {
+            assert!(parent.is_none());
+            7
+        });
+        assert!(std::ptr::eq(first, value.get(|_| unreachable!())));
+        assert_eq!(value.peek(), Some(&7));
+    }
+
+    #[test]
+    fn a_list_that_threads_extend_holds_each_value_once() {
+        let list = PushList::new();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for value in 0..100 {
+                        assert_eq!(*list.find_or_push(|there| *there == value, || value), value);
+                    }
+                });
+            }
+        });
+        let mut values: Vec<i32> = list.iter().copied().collect();
+        assert_eq!(list.iter().next(), Some(&99), "the newest first");
+        values.sort_unstable();
+        assert_eq!(values, (0..100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn threads_for_modules_take_no_signals() {
+        let blocked = || {
+            let status = std::fs::read_to_string("/proc/thread-self/status").unwrap();
+            let mask =
+                status.lines().find_map(|line| line.strip_prefix("SigBlk:")).unwrap().trim().to_owned();
+            u64::from_str_radix(&mask, 16).unwrap()
+        };
+        let before = blocked();
+        let (send, received) = std::sync::mpsc::channel();
+        spawn_without_signals("test", move || send.send(blocked()).unwrap()).unwrap().join().unwrap();
+        let there = received.recv().unwrap();
+        for signal in [libc::SIGHUP, libc::SIGTERM, libc::SIGCHLD, libc::SIGUSR1, libc::SIGALRM] {
+            assert_ne!(there & 1 << (signal - 1), 0, "signal {signal}");
+        }
+        assert_eq!(blocked(), before);
+    }
+
+    #[test]
+    fn answers_are_called_by_their_names() {
+        assert_eq!(Rv(CKR_DEVICE_REMOVED).to_string(), "CKR_DEVICE_REMOVED");
+        assert_eq!(Rv(0x8000_0005).to_string(), "the vendor's error 0x80000005");
+        assert_eq!(Rv(0x7777).to_string(), "the unknown error 0x7777");
+    }
+
+    #[test]
+    fn texts_end_before_their_blanks() {
+        assert_eq!(text(b"label   "), "label");
+        assert_eq!(text(b"label\0rest"), "label");
+        assert_eq!(text(b"two words "), "two words");
+        assert_eq!(text(b"    "), "");
+    }
+
+    #[test]
     fn locked_bytes_hold_what_is_written() {
         let mut bytes = LockedBytes::new(5).unwrap();
         bytes.as_mut_slice().copy_from_slice(b"12345");

@@ -195,7 +195,12 @@ impl Token {
     ) -> Result<R, Error> {
         let began = Instant::now();
         let process = self.process();
-        let mut taken = self.take(process, purpose, key)?;
+        let mut taken = self.take(process, purpose, key).inspect_err(|error| {
+            // A token that is not asked has failed before, and was counted then.
+            if let (ErrorKind::Sessions, Some(counters)) = (error.kind(), self.counters()) {
+                counters.failures.fetch_add(1, Ordering::Relaxed);
+            }
+        })?;
         let mut tried = Tried::default();
         let result = loop {
             let trouble = match self.attempt(process, taken.seat(), purpose, &mut job) {
@@ -302,9 +307,12 @@ impl Token {
                 self.discard_session(process, seat, false);
                 Ok(())
             }
-            // It failed just after it was initialised; initialising it again does not help.
-            _ if tried.reopened || seat.opened.is_none_or(|opened| opened.fresh && seat.reached) => {
-                Err(trouble)
+            _ if tried.reopened || seat.opened.is_none() => Err(trouble),
+            // It was initialised just now, and well enough for a session: doing so again helps no more than asking again.
+            _ if seat.reached && seat.opened.is_some_and(|opened| opened.fresh) => {
+                tried.reopened = true;
+                self.discard_session(process, seat, false);
+                Ok(())
             }
             _ => {
                 tried.reopened = true;
@@ -1474,5 +1482,98 @@ fn judge(Rv(answer): Rv) -> (ErrorKind, Remedy, &'static str) {
             (ErrorKind::Token, Remedy::Reopen, "the token fails: its vendor's manual explains the number")
         }
         _ => (ErrorKind::Token, Remedy::None, "the token fails: look at its log and its service"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot() -> Slot {
+        Slot {
+            id: 7,
+            description: "a slot".to_owned(),
+            slot_manufacturer: "slots".to_owned(),
+            label: "gateway".to_owned(),
+            manufacturer: "tokens".to_owned(),
+            model: "v2".to_owned(),
+            serial: "0123".to_owned(),
+            flags: CKF_TOKEN_INITIALIZED,
+        }
+    }
+
+    fn pool() -> Pool {
+        let get = |name: &str| (name == "pkcs11-module").then_some("/module.so");
+        let config = Config::parse(get).unwrap().unwrap();
+        Process::new(&Config { sessions: 2, ..config }).pool.into_inner().unwrap()
+    }
+
+    #[test]
+    fn every_attribute_of_a_uri_has_to_fit() {
+        let fits_uri = |uri: &str| fits(&slot(), &Uri::parse(uri).unwrap());
+        for attribute in [
+            "token=gateway",
+            "manufacturer=tokens",
+            "model=v2",
+            "serial=0123",
+            "slot-id=7",
+            "slot-description=a%20slot",
+            "slot-manufacturer=slots",
+        ] {
+            assert!(fits_uri(&format!("pkcs11:{attribute}")));
+            let (name, _) = attribute.split_once('=').unwrap();
+            assert!(!fits_uri(&format!("pkcs11:{name}=8")), "{name}");
+        }
+        assert!(fits_uri("pkcs11:"));
+        assert!(!fits_uri("pkcs11:token=gateway;serial=0124"));
+    }
+
+    #[test]
+    fn a_pool_gives_sessions_before_new_seats_and_no_more_than_its_limit() {
+        let (mut pool, now) = (pool(), Instant::now());
+        assert!(pool.take(now, 2).is_some() && pool.take(now, 2).is_some());
+        assert!(pool.take(now, 2).is_none());
+        pool.out -= 1;
+        pool.idle.push(Seat::default());
+        let session = OpenSession { handle: 5, epoch: 1, slot: 0, writable: false };
+        pool.idle.push(Seat { session: Some(session), ..Seat::default() });
+        assert!(pool.take(now, 2).unwrap().session.is_some());
+        assert!(pool.take(now, 2).is_none(), "the idle one has no session, and there is none left");
+    }
+
+    #[test]
+    fn a_lowered_limit_ends_after_a_time() {
+        let (mut pool, now) = (pool(), Instant::now());
+        pool.out = 1;
+        pool.limit = 1;
+        pool.limit_until = Some(now + CROWDED_FOR);
+        assert!(pool.take(now, 2).is_none());
+        assert!(pool.take(now + CROWDED_FOR, 2).is_some());
+    }
+
+    #[test]
+    fn a_session_handle_that_comes_again_is_not_used_twice() {
+        let mut pool = pool();
+        pool.opened(1, 5);
+        let session = OpenSession { handle: 5, epoch: 1, slot: 0, writable: false };
+        pool.idle.push(Seat { session: Some(session), ..Seat::default() });
+        pool.opened(1, 5);
+        assert!(pool.idle[0].session.is_none());
+        assert_eq!(pool.open, 1);
+        pool.opened(2, 5);
+        assert_eq!((pool.epoch, pool.open), (2, 1));
+    }
+
+    #[test]
+    fn the_last_session_takes_login_and_handles_with_it() {
+        let mut pool = pool();
+        pool.connection = Some(Connection { epoch: 1, generation: 1, slot: 0, logged_in: true });
+        pool.known(3).state = KeyState::Found(9);
+        pool.opened(1, 5);
+        pool.opened(1, 6);
+        pool.closed(1);
+        assert!(pool.connection.is_some() && pool.handle(3) == Some(9));
+        pool.closed(1);
+        assert!(pool.connection.is_none() && pool.handle(3).is_none());
     }
 }

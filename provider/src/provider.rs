@@ -46,8 +46,8 @@ pub(crate) struct Provider {
     surroundings: Mutex<Surroundings>,
     /// The tokens that the section names.
     hsm: Option<Arc<Hsm>>,
-    /// A provider of [`NATIVE_PROVIDERS`] was active before us.
-    comes_second: AtomicBool,
+    /// Whether OpenSSL's own provider comes before us, and why not.
+    precedence: OnceLock<Result<(), &'static str>>,
     offer: OnceLock<Offer>,
     /// The process that made a TLS context and has made no handshake yet.
     sets_up_tls: AtomicU32,
@@ -104,7 +104,7 @@ impl Provider {
             self_tests: SelfTests::default(),
             surroundings: Mutex::default(),
             hsm,
-            comes_second: AtomicBool::new(false),
+            precedence: OnceLock::new(),
             offer: OnceLock::new(),
             sets_up_tls: AtomicU32::new(NOBODY),
             serves_tls: AtomicBool::new(false),
@@ -159,7 +159,9 @@ impl Provider {
 
     /// The core has told of every provider that was active before us.
     pub(crate) fn predecessors_are_known(&self) {
-        self.comes_second.store(!self.surroundings().native_providers.is_empty(), Ordering::Relaxed);
+        let surroundings = self.surroundings();
+        let names: Vec<_> = surroundings.native_providers.iter().map(AnnouncedProvider::name).collect();
+        let _ = self.precedence.set(precedence(self.core.own_name(), &names));
     }
 
     /// The provider is unloaded: tokens are closed.
@@ -447,15 +449,14 @@ impl Provider {
     /// Whether OpenSSL's own RSA and EC come before ours. If not, its fetches of EC would lead to us, who have no key exchange:
     /// group P-256 would be lost.
     fn may_offer_tokens(&self) -> bool {
-        let may = self.comes_second.load(Ordering::Relaxed);
-        if !may {
-            self.log(
-                Level::Error,
-                "no keys in tokens: OpenSSL's own provider has to be active before this one. In the section of openssl.cnf that \
-                 'providers' names, list 'default' (or 'fips') first, and this one after it",
-            );
+        match self.precedence.get() {
+            Some(Ok(())) => true,
+            Some(Err(what)) => {
+                self.log(Level::Error, &format!("no keys in tokens: {what}"));
+                false
+            }
+            None => false,
         }
-        may
     }
 
     fn native_algorithms(&self) -> Vec<KeyAlgorithm> {
@@ -504,6 +505,27 @@ impl Provider {
     }
 }
 
+/// Whether the algorithms of a provider of OpenSSL's own come before those of one with our name. That they are active first is not
+/// enough: from the third provider on OpenSSL sorts the list by their names (`ossl_provider_find`).
+///
+/// # Errors
+/// What is wrong, and what to do.
+fn precedence(own_name: &str, active_before: &[&str]) -> Result<(), &'static str> {
+    if active_before.is_empty() {
+        Err(
+            "OpenSSL's own provider has to be active before this one. In the section of openssl.cnf that 'providers' names, list \
+             'default' (or 'fips') first, and this one after it",
+        )
+    } else if active_before.iter().all(|name| own_name < *name) {
+        Err(
+            "OpenSSL sorts providers by their names, and this one's comes before that of OpenSSL's own, which would lose its group \
+             P-256. In the section of openssl.cnf that 'providers' names, call this one 'qtls'",
+        )
+    } else {
+        Ok(())
+    }
+}
+
 /// A software token uses the libcrypto of its process: what it asks for there may come to us, who would ask the token.
 ///
 /// # Errors
@@ -539,6 +561,17 @@ fn prefer_us(properties: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn keys_in_tokens_are_offered_where_openssl_s_own_provider_comes_first_by_order_and_by_name() {
+        for (own, before) in [("qtls", &["default"][..]), ("qtls", &["fips"]), ("ex", &["fips", "default"])] {
+            assert_eq!(precedence(own, before), Ok(()));
+        }
+        assert!(precedence("qtls", &[]).unwrap_err().contains("list 'default'"));
+        for (own, before) in [("Qtls", &["default"][..]), ("aqtls", &["default"]), ("ex", &["fips"])] {
+            assert!(precedence(own, before).unwrap_err().contains("call this one 'qtls'"));
+        }
+    }
 
     #[test]
     fn default_properties_prefer_us_when_a_clause_names_us_as_openssl_may_write_it() {

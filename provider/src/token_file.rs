@@ -138,7 +138,7 @@ const SEQUENCE: u8 = 0x30;
 /// The content of the SEQUENCE that `der` begins with, and what is behind it.
 fn sequence(der: &[u8]) -> Option<(&[u8], &[u8])> {
     let (header, rest) = match *der {
-        [SEQUENCE, length @ 0..0x80, ..] => (2, usize::from(length)),
+        [SEQUENCE, length @ 0..=0x7F, ..] => (2, usize::from(length)),
         [SEQUENCE, 0x81, length, ..] => (3, usize::from(length)),
         [SEQUENCE, 0x82, high, low, ..] => (4, usize::from(high) << 8 | usize::from(low)),
         _ => return None,

@@ -11,7 +11,7 @@ packages=(
     openssl curl iproute2 valgrind
     python3 python3-venv              # PyPI cryptography
     chromium                          # the browser test
-    softhsm2 libsqlite3-0             # tokens for nginx on an OpenSSL from source
+    softhsm2 opensc libsqlite3-0      # tokens for qtls and for nginx on an OpenSSL from source
 )
 
 missing=()

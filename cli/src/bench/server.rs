@@ -321,12 +321,15 @@ fn nginx_conf(prefix: &Path, port: u16, configuration: &Configuration, modules: 
     let user = if geteuid().is_root() { "user root root;\n" } else { "" };
     // nginx 1.29.1 or newer: an older one says that it does not know the line.
     let compression = if configuration.compress { "        ssl_certificate_compression on;\n" } else { "" };
+    // nginx clears its workers' environment, and modules of others have no way around that.
+    let environment: String =
+        configuration.environment.iter().map(|(name, _)| format!("env {name};\n")).collect();
     let mut temporary_folders = format!("    client_body_temp_path {prefix}/client_body;\n");
     for module in modules {
         let _ = writeln!(temporary_folders, "    {module}_temp_path {prefix}/{module};");
     }
     format!(
-        "{user}daemon off;
+        "{user}{environment}daemon off;
 worker_processes 1;
 pid {prefix}/nginx.pid;
 error_log {prefix}/error.log error;

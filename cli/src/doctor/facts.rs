@@ -97,7 +97,7 @@ impl Facts {
             self.tokens = self.look_at_tokens(target, arguments)?;
             // The provider would try a PIN once more that the token has refused just now, or hang in the module as well.
             let failed = match &self.tokens {
-                Some(Ending::Reported(report)) => report.tokens.login_failed(),
+                Some(Ending::Reported(report)) => report.tokens.better_not_again(),
                 Some(Ending::Died { .. }) => true,
                 None => false,
             };

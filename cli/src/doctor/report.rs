@@ -100,7 +100,8 @@ pub(super) fn print(
     writeln!(out, "{style}{mark}{style:#} {verdict}{dim}; {} not applicable{dim:#}", count(skipped, "check"))
 }
 
-fn count(number: usize, word: &str) -> String {
+/// `1 token`, `2 tokens`.
+pub(super) fn count(number: usize, word: &str) -> String {
     format!("{number} {word}{}", if number == 1 { "" } else { "s" })
 }
 

@@ -15,6 +15,7 @@ use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use super::inner::step;
 use super::nginx::Identity;
+use super::report::count;
 use crate::hsm::{NO_STATUS_DIRECTORY, URI_LABEL, fits, parse_options, trial};
 
 const READABLE_BY_ALL: u32 = 0o004;
@@ -49,9 +50,11 @@ pub(super) struct TokenReport {
 }
 
 impl TokenReport {
-    /// Whether a token refused its PIN, or would be asked once too often.
-    pub(super) fn login_failed(&self) -> bool {
-        let is_it = |found: &Found| found.check == Check::Login && found.verdict == Verdict::Fail;
+    /// Whether whoever goes the same way again may hang, or try a wrong PIN once more.
+    pub(super) fn better_not_again(&self) -> bool {
+        let is_it = |found: &Found| {
+            found.verdict == Verdict::Fail && [Check::Module, Check::Login].contains(&found.check)
+        };
         self.tokens.iter().any(|token| token.found.iter().any(is_it))
     }
 }
@@ -314,8 +317,8 @@ impl<'a> Look<'a> {
                 return;
             }
         };
-        let count = tokens.iter().filter(|token| token.initialized).count();
-        self.ok(Check::Module, format!("{shown} loads and shows {count} tokens"));
+        let shows = count(tokens.iter().filter(|token| token.initialized).count(), "token");
+        self.ok(Check::Module, format!("{shown} loads and shows {shows}"));
 
         let keys: Vec<(&Named, Uri)> = named.iter().map(|named| (named, self.uri_here(&named.uri))).collect();
         // Each token and PIN once, however many keys it has.
@@ -479,7 +482,7 @@ impl<'a> Look<'a> {
         step_of(Check::Login, &format!("logging in to {wanted}"));
         match self.hsm.objects(0, wanted) {
             Ok(objects) => {
-                self.ok(Check::Login, format!("{} objects can be seen", objects.len()));
+                self.ok(Check::Login, format!("{} can be seen", count(objects.len(), "object")));
                 true
             }
             Err(error) => {

@@ -569,16 +569,16 @@ pub(crate) struct ClassicalKey {
 impl ClassicalKey {
     /// Reads PKCS#8 in DER; `None` where it is not an RSA key of 2,048 to 16,384 bits or one on P-256 or P-384.
     pub(crate) fn from_pkcs8_der(der: &[u8]) -> Result<Option<Self>, Error> {
-        // SAFETY: `parse` hands over an input that is that of one slice, which the call copies from.
         Self::parse(der, |input| {
+            // SAFETY: `parse` hands over an input that is that of one slice, which the call copies from.
             Handle::new(unsafe { ffi::EVP_parse_private_key(input) }, "EVP_parse_private_key")
         })
     }
 
     /// Reads a SubjectPublicKeyInfo in DER, likewise.
     pub(crate) fn from_spki_der(der: &[u8]) -> Result<Option<Self>, Error> {
-        // SAFETY: as above.
         Self::parse(der, |input| {
+            // SAFETY: as above.
             Handle::new(unsafe { ffi::EVP_parse_public_key(input) }, "EVP_parse_public_key")
         })
     }

@@ -31,7 +31,7 @@ pub(crate) fn isolated(name: &str, test: impl FnOnce(&Softhsm)) {
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env(DIRECTORY, directory.path())
         .env("SOFTHSM2_CONF", softhsm.configuration())
-        .env("FAULTY_MODULE", SOFTHSM)
+        .env("KRYOPTIC_CONF", softhsm.directory.join("kryoptic.conf"))
         .env("FAULTY_CONTROL", softhsm.control())
         .env("FAULTY_LOG", softhsm.log())
         .output()
@@ -94,12 +94,7 @@ impl Softhsm {
 
     /// The module that does wrong on demand.
     pub(crate) fn faulty_module(&self) -> PathBuf {
-        self.faulty_module_named("faulty")
-    }
-
-    /// A second one has its own state, but the same control file.
-    pub(crate) fn faulty_module_named(&self, name: &str) -> PathBuf {
-        let module = self.directory.join(format!("{name}.so"));
+        let module = self.directory.join("faulty.so");
         if !module.exists() {
             let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/c/faulty.c");
             run(Command::new("cc")
@@ -107,6 +102,37 @@ impl Softhsm {
                 .args([module.as_os_str(), source.as_ref()])
                 .args(["-ldl", "-lpthread"]));
         }
+        module
+    }
+
+    /// SoftHSM a second time in one process, with the same tokens and a state of its own.
+    pub(crate) fn second_module(&self) -> PathBuf {
+        let module = self.directory.join("second.so");
+        if !module.exists() {
+            std::fs::copy(SOFTHSM, &module).unwrap();
+        }
+        module
+    }
+
+    /// Kryoptic, which knows ML-DSA, with a token `one`.
+    pub(crate) fn kryoptic(&self) -> PathBuf {
+        let setup = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/setup/kryoptic.sh");
+        let module = Path::new(run(Command::new(setup).arg("static")).trim()).join("libkryoptic_pkcs11.so");
+        let token = self.directory.join("kryoptic.sql");
+        let configuration =
+            format!("[[slots]]\nslot = 0\ndbtype = \"sqlite\"\ndbargs = \"{}\"\n", token.display());
+        std::fs::write(self.directory.join("kryoptic.conf"), configuration).unwrap();
+        run(Command::new("softhsm2-util").arg("--module").arg(&module).args([
+            "--init-token",
+            "--slot",
+            "0",
+            "--label",
+            "one",
+            "--pin",
+            PIN,
+            "--so-pin",
+            SO_PIN,
+        ]));
         module
     }
 

@@ -29,3 +29,9 @@ pub(crate) fn wait_for(child: libc::pid_t) -> bool {
     assert_eq!(ended, child);
     libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 0
 }
+
+/// What a server does to its workers.
+pub(crate) fn clear_environment() {
+    // SAFETY: as for `fork`: no other thread of this process reads the environment.
+    unsafe { libc::clearenv() };
+}

@@ -174,6 +174,7 @@ numbers! {
 
 names! {
     OSSL_PROV_PARAM_CORE_VERSION = c"openssl-version";
+    OSSL_PROV_PARAM_CORE_PROV_NAME = c"provider-name";
     OSSL_PROV_PARAM_NAME = c"name";
     OSSL_PROV_PARAM_VERSION = c"version";
     OSSL_PROV_PARAM_BUILDINFO = c"buildinfo";

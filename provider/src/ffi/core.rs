@@ -121,6 +121,11 @@ impl Core {
         }
     }
 
+    /// What openssl.cnf or the program calls this provider.
+    pub(crate) fn own_name(&self) -> &str {
+        self.parameter(OSSL_PROV_PARAM_CORE_PROV_NAME).unwrap_or_default()
+    }
+
     /// Makes an object identifier known to libcrypto under these names, where it is not yet.
     ///
     /// # Errors

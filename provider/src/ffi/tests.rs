@@ -5,7 +5,10 @@ mod openssl;
 
 use super::abi::{self, *};
 use super::guard::injection::PANIC_AT;
-use super::{OSSL_provider_init, decoder, encoder, entry, kem, keymgmt, signature};
+use super::{
+    OSSL_provider_init, decoder, encoder, entry, kem, keymgmt, signature, store, token_cipher, token_decoder,
+    token_encoder, token_keymgmt, token_signature,
+};
 use openssl::{Context, Errors, File, Init, KEY_PAIR, Key, Operation, PUBLIC, Provider};
 use std::collections::BTreeSet;
 use std::ffi::{c_char, c_int, c_void};
@@ -106,6 +109,64 @@ fn armed<T>(entry: &'static str, call: impl FnOnce() -> T) -> T {
     let answer = call();
     assert_eq!(PANIC_AT.take(), None, "{entry} was not called");
     answer
+}
+
+/// What an entry point of tokens did, called by itself: libcrypto calls them for keys in tokens, and there is none here.
+fn answered(failed: bool) -> Result<(), Errors> {
+    if failed { Err(Errors::take()) } else { Ok(()) }
+}
+
+/// An empty RSA key of a token's.
+fn token_key(scene: &Scene<'_>) -> Pointer {
+    call!(
+        token_keymgmt::TABLES[0],
+        OSSL_FUNC_KEYMGMT_NEW,
+        fn(Pointer: scene.provider.inner_context()) -> Pointer
+    )
+}
+
+fn free_token_key(key: Pointer) {
+    call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_FREE, fn(Pointer: key) -> ());
+}
+
+/// Makes an object of a table whose functions to make and to free have these numbers, hands it over, and frees it.
+macro_rules! with_object {
+    ($scene:expr, $table:expr, $new:expr, $free:expr, |$object:ident| $body:expr) => {{
+        let $object = call!($table, $new, fn(Pointer: $scene.provider.inner_context()) -> Pointer);
+        assert!(!$object.is_null(), "{}", Errors::take());
+        let answer = $body;
+        call!($table, $free, fn(Pointer: $object) -> ());
+        answer
+    }};
+}
+
+/// An operation of a token's signatures.
+macro_rules! with_token_signature {
+    ($scene:expr, |$operation:ident| $body:expr) => {{
+        let $operation = call!(
+            token_signature::TABLE,
+            OSSL_FUNC_SIGNATURE_NEWCTX,
+            fn(Pointer: $scene.provider.inner_context(), *const c_char: null()) -> Pointer
+        );
+        let answer = $body;
+        call!(token_signature::TABLE, OSSL_FUNC_SIGNATURE_FREECTX, fn(Pointer: $operation) -> ());
+        answer
+    }};
+}
+
+/// An open store.
+macro_rules! with_store {
+    ($scene:expr, |$store:ident| $body:expr) => {{
+        let $store = call!(
+            store::TABLE,
+            OSSL_FUNC_STORE_OPEN,
+            fn(Pointer: $scene.provider.inner_context(), *const c_char: c"pkcs11:object=key".as_ptr()) -> Pointer
+        );
+        assert!(!$store.is_null(), "{}", Errors::take());
+        let answer = $body;
+        call!(store::TABLE, OSSL_FUNC_STORE_CLOSE, fn(Pointer: $store) -> c_int);
+        answer
+    }};
 }
 
 type Pointer = *mut c_void;
@@ -302,6 +363,484 @@ const ENTRIES: &[(&str, Shows, Provoke)] = &[
     ("decoder_decode", Shows::AsFailure, |at, scene| {
         armed(at, || scene.context.decode(&scene.file, None).map(drop))
     }),
+    ("token_keymgmt_new", Shows::AsFailure, |at, scene| answered(armed(at, || token_key(&scene)).is_null())),
+    ("token_keymgmt_free", Shows::InLog, |at, scene| {
+        let key = token_key(&scene);
+        armed(at, || free_token_key(key));
+        Ok(())
+    }),
+    ("token_keymgmt_load", Shows::InLog, |at, scene| {
+        drop(scene);
+        let loaded = armed(at, || {
+            call!(
+                token_keymgmt::TABLES[0],
+                OSSL_FUNC_KEYMGMT_LOAD,
+                fn(*const c_void: null(), usize: 0) -> Pointer
+            )
+        });
+        assert!(loaded.is_null());
+        Ok(())
+    }),
+    ("token_keymgmt_get_params", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_GET_PARAMS, fn(Pointer: key, *mut abi::Param: null_mut()) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_has", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_HAS, fn(Pointer: key, c_int: 0) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_validate", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_VALIDATE, fn(Pointer: key, c_int: 0, c_int: 0) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_match", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_MATCH, fn(Pointer: key, Pointer: key, c_int: 0) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_import", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_IMPORT, fn(Pointer: key, c_int: 0, *const abi::Param: null()) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_export", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_EXPORT, fn(Pointer: key, c_int: 0, Option<Callback>: None, Pointer: null_mut()) -> c_int),
+        );
+        free_token_key(key);
+        answered(answer == 0)
+    }),
+    ("token_keymgmt_dup", Shows::AsFailure, |at, scene| {
+        let key = token_key(&scene);
+        let answer = armed(
+            at,
+            || call!(token_keymgmt::TABLES[0], OSSL_FUNC_KEYMGMT_DUP, fn(Pointer: key, c_int: 0) -> Pointer),
+        );
+        free_token_key(key);
+        answered(answer.is_null())
+    }),
+    ("token_signature_newctx", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    token_signature::TABLE,
+                    OSSL_FUNC_SIGNATURE_NEWCTX,
+                    fn(Pointer: scene.provider.inner_context(), *const c_char: null()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("token_signature_freectx", Shows::InLog, |at, scene| {
+        armed(at, || with_token_signature!(scene, |_operation| Ok(())))
+    }),
+    ("token_signature_dupctx", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DUPCTX,
+                fn(Pointer: operation) -> Pointer
+            ))
+            .is_null()
+        ))
+    }),
+    ("token_signature_sign_init", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_SIGN_INIT,
+                fn(Pointer: operation, Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_verify_init", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_VERIFY_INIT,
+                fn(Pointer: operation, Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_sign_init", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT,
+                fn(Pointer: operation, *const c_char: null(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_verify_init", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT,
+                fn(Pointer: operation, *const c_char: null(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_sign", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_SIGN,
+                fn(
+                    Pointer: operation,
+                    *mut u8: null_mut(),
+                    *mut usize: null_mut(),
+                    usize: 0,
+                    *const u8: null(),
+                    usize: 0
+                ) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_sign", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_SIGN,
+                fn(
+                    Pointer: operation,
+                    *mut u8: null_mut(),
+                    *mut usize: null_mut(),
+                    usize: 0,
+                    *const u8: null(),
+                    usize: 0
+                ) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_update", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE,
+                fn(Pointer: operation, *const u8: null(), usize: 0) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_verify_final", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL,
+                fn(Pointer: operation, *const u8: null(), usize: 0) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_verify", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_VERIFY,
+                fn(Pointer: operation, *const u8: null(), usize: 0, *const u8: null(), usize: 0) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_verify", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_VERIFY,
+                fn(Pointer: operation, *const u8: null(), usize: 0, *const u8: null(), usize: 0) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_digest_sign_final", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL,
+                fn(Pointer: operation, *mut u8: null_mut(), *mut usize: null_mut(), usize: 0) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_get_ctx_params", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS,
+                fn(Pointer: operation, *mut abi::Param: null_mut()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_signature_set_ctx_params", Shows::AsFailure, |at, scene| {
+        with_token_signature!(scene, |operation| answered(
+            armed(at, || call!(
+                token_signature::TABLE,
+                OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS,
+                fn(Pointer: operation, *mut abi::Param: null_mut()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("token_cipher_newctx", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    token_cipher::TABLE,
+                    OSSL_FUNC_ASYM_CIPHER_NEWCTX,
+                    fn(Pointer: scene.provider.inner_context()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("token_cipher_freectx", Shows::InLog, |at, scene| {
+        armed(at, || {
+            with_object!(
+                scene,
+                token_cipher::TABLE,
+                OSSL_FUNC_ASYM_CIPHER_NEWCTX,
+                OSSL_FUNC_ASYM_CIPHER_FREECTX,
+                |_cipher| Ok(())
+            )
+        })
+    }),
+    ("token_cipher_decrypt_init", Shows::AsFailure, |at, scene| {
+        with_object!(
+            scene,
+            token_cipher::TABLE,
+            OSSL_FUNC_ASYM_CIPHER_NEWCTX,
+            OSSL_FUNC_ASYM_CIPHER_FREECTX,
+            |cipher| answered(
+                armed(at, || call!(
+                    token_cipher::TABLE,
+                    OSSL_FUNC_ASYM_CIPHER_DECRYPT_INIT,
+                    fn(Pointer: cipher, Pointer: null_mut(), *const abi::Param: null()) -> c_int
+                )) == 0
+            )
+        )
+    }),
+    ("token_cipher_decrypt", Shows::AsFailure, |at, scene| {
+        with_object!(
+            scene,
+            token_cipher::TABLE,
+            OSSL_FUNC_ASYM_CIPHER_NEWCTX,
+            OSSL_FUNC_ASYM_CIPHER_FREECTX,
+            |cipher| answered(
+                armed(at, || call!(
+                    token_cipher::TABLE,
+                    OSSL_FUNC_ASYM_CIPHER_DECRYPT,
+                    fn(
+                        Pointer: cipher,
+                        *mut u8: null_mut(),
+                        *mut usize: null_mut(),
+                        usize: 0,
+                        *const u8: null(),
+                        usize: 0
+                    ) -> c_int
+                )) == 0
+            )
+        )
+    }),
+    ("token_encoder_newctx", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    token_encoder::TABLES[0].1,
+                    OSSL_FUNC_ENCODER_NEWCTX,
+                    fn(Pointer: scene.provider.inner_context()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("token_encoder_freectx", Shows::InLog, |at, scene| {
+        armed(at, || {
+            with_object!(
+                scene,
+                token_encoder::TABLES[0].1,
+                OSSL_FUNC_ENCODER_NEWCTX,
+                OSSL_FUNC_ENCODER_FREECTX,
+                |_encoder| Ok(())
+            )
+        })
+    }),
+    ("token_encoder_encode", Shows::AsFailure, |at, scene| {
+        with_object!(
+            scene,
+            token_encoder::TABLES[0].1,
+            OSSL_FUNC_ENCODER_NEWCTX,
+            OSSL_FUNC_ENCODER_FREECTX,
+            |encoder| answered(
+                armed(at, || call!(
+                    token_encoder::TABLES[0].1,
+                    OSSL_FUNC_ENCODER_ENCODE,
+                    fn(
+                        Pointer: encoder,
+                        *mut CoreBio: null_mut(),
+                        *const c_void: null(),
+                        *const abi::Param: null(),
+                        c_int: 0,
+                        Option<PassphraseCallback>: None,
+                        Pointer: null_mut()
+                    ) -> c_int
+                )) == 0
+            )
+        )
+    }),
+    ("token_decoder_pem_newctx", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    token_decoder::PEM,
+                    OSSL_FUNC_DECODER_NEWCTX,
+                    fn(Pointer: scene.provider.inner_context()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("token_decoder_pem_freectx", Shows::InLog, |at, scene| {
+        armed(at, || {
+            with_object!(
+                scene,
+                token_decoder::PEM,
+                OSSL_FUNC_DECODER_NEWCTX,
+                OSSL_FUNC_DECODER_FREECTX,
+                |_decoder| Ok(())
+            )
+        })
+    }),
+    ("token_decoder_pem_decode", Shows::AsFailure, |at, scene| {
+        with_object!(
+            scene,
+            token_decoder::PEM,
+            OSSL_FUNC_DECODER_NEWCTX,
+            OSSL_FUNC_DECODER_FREECTX,
+            |decoder| answered(
+                armed(at, || call!(
+                    token_decoder::PEM,
+                    OSSL_FUNC_DECODER_DECODE,
+                    fn(
+                        Pointer: decoder,
+                        *mut CoreBio: null_mut(),
+                        c_int: 0,
+                        Option<Callback>: None,
+                        Pointer: null_mut(),
+                        Option<PassphraseCallback>: None,
+                        Pointer: null_mut()
+                    ) -> c_int
+                )) == 0
+            )
+        )
+    }),
+    ("token_decoder_newctx", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    token_decoder::CLASSICAL[0],
+                    OSSL_FUNC_DECODER_NEWCTX,
+                    fn(Pointer: scene.provider.inner_context()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("token_decoder_freectx", Shows::InLog, |at, scene| {
+        armed(at, || {
+            with_object!(
+                scene,
+                token_decoder::CLASSICAL[0],
+                OSSL_FUNC_DECODER_NEWCTX,
+                OSSL_FUNC_DECODER_FREECTX,
+                |_decoder| Ok(())
+            )
+        })
+    }),
+    ("token_decoder_decode", Shows::AsFailure, |at, scene| {
+        with_object!(
+            scene,
+            token_decoder::CLASSICAL[0],
+            OSSL_FUNC_DECODER_NEWCTX,
+            OSSL_FUNC_DECODER_FREECTX,
+            |decoder| answered(
+                armed(at, || call!(
+                    token_decoder::CLASSICAL[0],
+                    OSSL_FUNC_DECODER_DECODE,
+                    fn(
+                        Pointer: decoder,
+                        *mut CoreBio: null_mut(),
+                        c_int: 0,
+                        Option<Callback>: None,
+                        Pointer: null_mut(),
+                        Option<PassphraseCallback>: None,
+                        Pointer: null_mut()
+                    ) -> c_int
+                )) == 0
+            )
+        )
+    }),
+    ("store_open", Shows::AsFailure, |at, scene| {
+        answered(
+            armed(at, || {
+                call!(
+                    store::TABLE,
+                    OSSL_FUNC_STORE_OPEN,
+                    fn(Pointer: scene.provider.inner_context(), *const c_char: c"pkcs11:".as_ptr()) -> Pointer
+                )
+            })
+            .is_null(),
+        )
+    }),
+    ("store_set_ctx_params", Shows::AsFailure, |at, scene| {
+        with_store!(scene, |opened| answered(
+            armed(at, || call!(
+                store::TABLE,
+                OSSL_FUNC_STORE_SET_CTX_PARAMS,
+                fn(Pointer: opened, *const abi::Param: null()) -> c_int
+            )) == 0
+        ))
+    }),
+    ("store_load", Shows::AsFailure, |at, scene| {
+        with_store!(scene, |opened| answered(
+            armed(at, || call!(
+                store::TABLE,
+                OSSL_FUNC_STORE_LOAD,
+                fn(
+                    Pointer: opened,
+                    Option<Callback>: None,
+                    Pointer: null_mut(),
+                    Option<PassphraseCallback>: None,
+                    Pointer: null_mut()
+                ) -> c_int
+            )) == 0
+        ))
+    }),
+    // A store that does not know whether it is at its end is: else a program would ask for ever.
+    ("store_eof", Shows::AsFailure, |at, scene| {
+        with_store!(scene, |opened| answered(
+            armed(at, || call!(store::TABLE, OSSL_FUNC_STORE_EOF, fn(Pointer: opened) -> c_int)) == 1
+        ))
+    }),
+    ("store_close", Shows::InLog, |at, scene| armed(at, || with_store!(scene, |_opened| Ok(())))),
 ];
 
 #[test]
@@ -364,7 +903,7 @@ fn two_of_us_in_one_context_both_work() {
 
 #[test]
 fn the_list_of_entry_points_is_complete() {
-    const PREFIXES: [&str; 8] = [
+    const PREFIXES: [&str; 10] = [
         "OSSL_provider_",
         "provider_",
         "default_properties_",
@@ -373,6 +912,8 @@ fn the_list_of_entry_points_is_complete() {
         "signature_",
         "encoder_",
         "decoder_",
+        "store_",
+        "token_",
     ];
     let first_and_last = ["OSSL_provider_init", "provider_teardown"];
     let listed: BTreeSet<&str> = ENTRIES.iter().map(|&(name, ..)| name).chain(first_and_last).collect();
@@ -862,4 +1403,303 @@ fn null_pointers_are_refused_by_every_decoder_of_every_algorithm() {
         );
         assert_eq!(called, all(table));
     }
+}
+
+#[test]
+fn null_pointers_are_refused_by_every_key_management_function_of_keys_in_tokens() {
+    for table in &token_keymgmt::TABLES {
+        let mut called = BTreeSet::new();
+        let new = with_nulls!(table, called, OSSL_FUNC_KEYMGMT_NEW, fn(Pointer: null_mut()) -> Pointer);
+        let copy =
+            with_nulls!(table, called, OSSL_FUNC_KEYMGMT_DUP, fn(Pointer: null_mut(), c_int: 0) -> Pointer);
+        let loaded = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_KEYMGMT_LOAD,
+            fn(*const c_void: null(), usize: size_of::<Pointer>()) -> Pointer
+        );
+        assert!(new.is_null() && copy.is_null() && loaded.is_null());
+        with_nulls!(table, called, OSSL_FUNC_KEYMGMT_FREE, fn(Pointer: null_mut()) -> ());
+        let gettable = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_KEYMGMT_GETTABLE_PARAMS,
+            fn(Pointer: null_mut()) -> *const abi::Param
+        );
+        assert!(!gettable.is_null());
+        let name =
+            with_nulls!(table, called, OSSL_FUNC_KEYMGMT_QUERY_OPERATION_NAME, fn(c_int: 0) -> *const c_char);
+        assert!(!name.is_null());
+        for number in [OSSL_FUNC_KEYMGMT_IMPORT_TYPES, OSSL_FUNC_KEYMGMT_EXPORT_TYPES] {
+            let list = with_nulls!(table, called, number, fn(c_int: 0) -> *const abi::Param);
+            assert!(list.is_null(), "nothing selected is nothing exchanged");
+        }
+        let answers = [
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_GET_PARAMS,
+                fn(Pointer: null_mut(), *mut abi::Param: null_mut()) -> c_int
+            ),
+            with_nulls!(table, called, OSSL_FUNC_KEYMGMT_HAS, fn(Pointer: null_mut(), c_int: 0) -> c_int),
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_VALIDATE,
+                fn(Pointer: null_mut(), c_int: 0, c_int: 0) -> c_int
+            ),
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_MATCH,
+                fn(Pointer: null_mut(), Pointer: null_mut(), c_int: 0) -> c_int
+            ),
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_IMPORT,
+                fn(Pointer: null_mut(), c_int: 0, *const abi::Param: null()) -> c_int
+            ),
+            with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_KEYMGMT_EXPORT,
+                fn(Pointer: null_mut(), c_int: 0, Option<Callback>: None, Pointer: null_mut()) -> c_int
+            ),
+        ];
+        assert_eq!(answers, [0; 6]);
+        assert_eq!(called, all(table));
+    }
+}
+
+#[test]
+fn null_pointers_are_refused_by_every_signature_function_of_keys_in_tokens() {
+    let (table, mut called) = (&token_signature::TABLE, BTreeSet::new());
+    let new = with_nulls!(
+        table,
+        called,
+        OSSL_FUNC_SIGNATURE_NEWCTX,
+        fn(Pointer: null_mut(), *const c_char: null()) -> Pointer
+    );
+    let copy = with_nulls!(table, called, OSSL_FUNC_SIGNATURE_DUPCTX, fn(Pointer: null_mut()) -> Pointer);
+    assert!(new.is_null() && copy.is_null());
+    with_nulls!(table, called, OSSL_FUNC_SIGNATURE_FREECTX, fn(Pointer: null_mut()) -> ());
+    for number in [OSSL_FUNC_SIGNATURE_SIGN_INIT, OSSL_FUNC_SIGNATURE_VERIFY_INIT] {
+        let answer = with_nulls!(
+            table,
+            called,
+            number,
+            fn(Pointer: null_mut(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+        );
+        assert_eq!(answer, 0);
+    }
+    for number in [OSSL_FUNC_SIGNATURE_DIGEST_SIGN_INIT, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_INIT] {
+        let answer = with_nulls!(
+            table,
+            called,
+            number,
+            fn(Pointer: null_mut(), *const c_char: null(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+        );
+        assert_eq!(answer, 0);
+    }
+    for number in [
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_UPDATE,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_UPDATE,
+        OSSL_FUNC_SIGNATURE_DIGEST_VERIFY_FINAL,
+    ] {
+        let answer =
+            with_nulls!(table, called, number, fn(Pointer: null_mut(), *const u8: null(), usize: 0) -> c_int);
+        assert_eq!(answer, 0);
+    }
+    let answer = with_nulls!(
+        table,
+        called,
+        OSSL_FUNC_SIGNATURE_DIGEST_SIGN_FINAL,
+        fn(Pointer: null_mut(), *mut u8: null_mut(), *mut usize: null_mut(), usize: 0) -> c_int
+    );
+    assert_eq!(answer, 0);
+    for number in [OSSL_FUNC_SIGNATURE_SIGN, OSSL_FUNC_SIGNATURE_DIGEST_SIGN] {
+        let answer = with_nulls!(
+            table,
+            called,
+            number,
+            fn(
+                Pointer: null_mut(),
+                *mut u8: null_mut(),
+                *mut usize: null_mut(),
+                usize: 0,
+                *const u8: null(),
+                usize: 0
+            ) -> c_int
+        );
+        assert_eq!(answer, 0);
+    }
+    for number in [OSSL_FUNC_SIGNATURE_VERIFY, OSSL_FUNC_SIGNATURE_DIGEST_VERIFY] {
+        let answer = with_nulls!(
+            table,
+            called,
+            number,
+            fn(Pointer: null_mut(), *const u8: null(), usize: 0, *const u8: null(), usize: 0) -> c_int
+        );
+        assert_eq!(answer, 0);
+    }
+    for number in [OSSL_FUNC_SIGNATURE_GET_CTX_PARAMS, OSSL_FUNC_SIGNATURE_SET_CTX_PARAMS] {
+        let answer =
+            with_nulls!(table, called, number, fn(Pointer: null_mut(), *mut abi::Param: null_mut()) -> c_int);
+        assert_eq!(answer, 0);
+    }
+    for number in [OSSL_FUNC_SIGNATURE_GETTABLE_CTX_PARAMS, OSSL_FUNC_SIGNATURE_SETTABLE_CTX_PARAMS] {
+        let list = with_nulls!(
+            table,
+            called,
+            number,
+            fn(Pointer: null_mut(), Pointer: null_mut()) -> *const abi::Param
+        );
+        assert!(!list.is_null());
+    }
+    assert_eq!(called, all(table));
+}
+
+#[test]
+fn null_pointers_are_refused_by_encoders_decoders_and_decryption_of_keys_in_tokens() {
+    for (output, table) in &token_encoder::TABLES {
+        let mut called = BTreeSet::new();
+        let new = with_nulls!(table, called, OSSL_FUNC_ENCODER_NEWCTX, fn(Pointer: null_mut()) -> Pointer);
+        assert!(new.is_null(), "{output:?}");
+        with_nulls!(table, called, OSSL_FUNC_ENCODER_FREECTX, fn(Pointer: null_mut()) -> ());
+        let set = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_SET_CTX_PARAMS,
+            fn(Pointer: null_mut(), *const abi::Param: null()) -> c_int
+        );
+        assert_eq!(set, 1, "whatever is set is for private keys, which are not written");
+        let list = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_SETTABLE_CTX_PARAMS,
+            fn(Pointer: null_mut()) -> *const abi::Param
+        );
+        assert!(!list.is_null());
+        let any = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_DOES_SELECTION,
+            fn(Pointer: null_mut(), c_int: 0) -> c_int
+        );
+        assert_eq!(any, 1, "{output:?}: no selection leaves it open");
+        let encoded = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ENCODER_ENCODE,
+            fn(
+                Pointer: null_mut(),
+                *mut CoreBio: null_mut(),
+                *const c_void: null(),
+                *const abi::Param: null(),
+                c_int: 0,
+                Option<PassphraseCallback>: None,
+                Pointer: null_mut()
+            ) -> c_int
+        );
+        assert_eq!(encoded, 0);
+        assert_eq!(called, all(table));
+    }
+    let key_decoders = token_decoder::CLASSICAL.iter().chain(&token_decoder::ML_DSA).map(|table| &table[..]);
+    for table in key_decoders.chain([&token_decoder::PEM[..]]) {
+        let mut called = BTreeSet::new();
+        let new = with_nulls!(table, called, OSSL_FUNC_DECODER_NEWCTX, fn(Pointer: null_mut()) -> Pointer);
+        assert!(new.is_null());
+        with_nulls!(table, called, OSSL_FUNC_DECODER_FREECTX, fn(Pointer: null_mut()) -> ());
+        if all(table).contains(&OSSL_FUNC_DECODER_DOES_SELECTION) {
+            let any = with_nulls!(
+                table,
+                called,
+                OSSL_FUNC_DECODER_DOES_SELECTION,
+                fn(Pointer: null_mut(), c_int: 0) -> c_int
+            );
+            assert_eq!(any, 1, "no selection leaves it open");
+        }
+        let decoded = with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_DECODER_DECODE,
+            fn(
+                Pointer: null_mut(),
+                *mut CoreBio: null_mut(),
+                c_int: 0,
+                Option<Callback>: None,
+                Pointer: null_mut(),
+                Option<PassphraseCallback>: None,
+                Pointer: null_mut()
+            ) -> c_int
+        );
+        assert_eq!(decoded, 0);
+        assert_eq!(called, all(table));
+    }
+    let (table, mut called) = (&token_cipher::TABLE, BTreeSet::new());
+    assert!(
+        with_nulls!(table, called, OSSL_FUNC_ASYM_CIPHER_NEWCTX, fn(Pointer: null_mut()) -> Pointer)
+            .is_null()
+    );
+    with_nulls!(table, called, OSSL_FUNC_ASYM_CIPHER_FREECTX, fn(Pointer: null_mut()) -> ());
+    let answers = [
+        with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ASYM_CIPHER_DECRYPT_INIT,
+            fn(Pointer: null_mut(), Pointer: null_mut(), *const abi::Param: null()) -> c_int
+        ),
+        with_nulls!(
+            table,
+            called,
+            OSSL_FUNC_ASYM_CIPHER_DECRYPT,
+            fn(
+                Pointer: null_mut(),
+                *mut u8: null_mut(),
+                *mut usize: null_mut(),
+                usize: 0,
+                *const u8: null(),
+                usize: 0
+            ) -> c_int
+        ),
+    ];
+    assert_eq!(answers, [0; 2]);
+    assert_eq!(called, all(table));
+}
+
+#[test]
+fn null_pointers_are_refused_by_every_store_function() {
+    let (table, mut called) = (&store::TABLE, BTreeSet::new());
+    let opened = with_nulls!(table, called, OSSL_FUNC_STORE_OPEN, fn(Pointer: null_mut(), *const c_char: null()) -> Pointer);
+    assert!(opened.is_null());
+    let list = with_nulls!(
+        table,
+        called,
+        OSSL_FUNC_STORE_SETTABLE_CTX_PARAMS,
+        fn(Pointer: null_mut()) -> *const abi::Param
+    );
+    assert!(!list.is_null());
+    let set = with_nulls!(
+        table,
+        called,
+        OSSL_FUNC_STORE_SET_CTX_PARAMS,
+        fn(Pointer: null_mut(), *const abi::Param: null()) -> c_int
+    );
+    let loaded = with_nulls!(
+        table,
+        called,
+        OSSL_FUNC_STORE_LOAD,
+        fn(
+            Pointer: null_mut(),
+            Option<Callback>: None,
+            Pointer: null_mut(),
+            Option<PassphraseCallback>: None,
+            Pointer: null_mut()
+        ) -> c_int
+    );
+    assert_eq!((set, loaded), (0, 0));
+    assert_eq!(with_nulls!(table, called, OSSL_FUNC_STORE_EOF, fn(Pointer: null_mut()) -> c_int), 1);
+    assert_eq!(with_nulls!(table, called, OSSL_FUNC_STORE_CLOSE, fn(Pointer: null_mut()) -> c_int), 1);
+    assert_eq!(called, all(table));
 }

@@ -206,7 +206,7 @@ unsafe extern "C" fn new<const WANTED: usize>(context: *mut c_void) -> *mut c_vo
 
 fn wanted<const WANTED: usize>() -> Wanted {
     if WANTED < KeyAlgorithm::COUNT {
-        Wanted::MlDsa(KeyAlgorithm::all().nth(WANTED).unwrap_or_else(|| algorithm_at::<0>()))
+        Wanted::MlDsa(KeyAlgorithm::all().nth(WANTED).unwrap_or_else(algorithm_at::<0>))
     } else {
         Wanted::Classical(ClassicalType::ALL[WANTED - KeyAlgorithm::COUNT])
     }

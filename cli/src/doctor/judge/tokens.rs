@@ -9,6 +9,7 @@ use super::super::configuration::ProviderEntry;
 use super::super::facts::names_token_key;
 use super::super::inner::{Ending, Report};
 use super::super::permissions::{obstacles, weaknesses};
+use super::super::report::count;
 use super::super::tokens::{Check, TokenFacts, TokenReport, Verdict};
 use super::{Judge, nearest};
 use crate::hsm::parse_options;
@@ -143,8 +144,9 @@ impl Judge<'_> {
                 );
             }
         }
-        let (tokens, software) = (config.tokens.len(), config.software_keys.len());
-        findings.ok(OPTIONS, format!("[{section}] names {tokens} token(s) and {software} software key(s)"));
+        let tokens = count(config.tokens.len(), "token");
+        let software = count(config.software_keys.len(), "software key");
+        findings.ok(OPTIONS, format!("[{section}] names {tokens} and {software}"));
         Some(config)
     }
 
@@ -227,7 +229,7 @@ fn further_token(token: &TokenFacts, findings: &mut Findings) {
     }
     if !wrong {
         let signed = token.found.iter().filter(|found| found.check == Check::Signature).count();
-        findings.ok(FAILOVER, format!("token {number} is there, and signs with {signed} key(s)"));
+        findings.ok(FAILOVER, format!("token {number} is there, and signs with {}", count(signed, "key")));
     }
 }
 
