@@ -267,6 +267,57 @@ fn prefer_without_default_properties_reads_files_with_the_provider_that_is_liste
     }
 }
 
+/// Tokens that are configured and never asked: nothing is loaded before a key in one is read.
+const TOKENS: &str = "pkcs11-module = /nonexistent/module.so";
+
+/// What `neighbours` prints where all is `default`'s.
+const ALL_DEFAULT: &str = "\
+RSA generated=default pkcs8=default traditional=default der=default public=default certificate=default store=default \
+signature=default
+EC generated=default pkcs8=default traditional=default der=default public=default certificate=default store=default \
+signature=default
+P-256 exchange=default
+";
+
+/// An RSA or EC key management that came before `default`'s would break group P-256, and a decoder keys from files.
+#[test]
+fn keys_that_are_not_in_a_token_stay_default_s_whatever_tokens_there_are() {
+    for platform in ALL {
+        let neighbours = Program::new(platform, "neighbours");
+        for case in cases().filter(|case| case.order == DEFAULT_FIRST) {
+            let case = Case { lines: TOKENS, ..case };
+            let (out, err) = neighbours.succeed(case);
+            assert_eq!(out, ALL_DEFAULT, "{}, {case:?}: {err}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn where_libcrypto_has_ml_dsa_its_keys_stay_with_it_whatever_tokens_there_are() {
+    for platform in [&DEBIAN_13, &DEBIAN_SID, &OPENSSL_4_0] {
+        let matrix = Program::new(platform, "key_matrix");
+        for properties in PLACES {
+            let case = Case { lines: TOKENS, ..case(DEFAULT_FIRST, "yield", properties) };
+            let log = matrix.expect_keys(case, "default", "default", 0);
+            assert_eq!(log, "", "{}, {case:?}", platform.name);
+        }
+    }
+}
+
+#[test]
+fn in_the_wrong_order_no_keys_in_tokens_are_offered_and_the_log_says_what_to_do() {
+    for platform in ALL {
+        let neighbours = Program::new(platform, "neighbours");
+        let case = Case { lines: TOKENS, ..case(QTLS_FIRST, "yield", Properties::Unset) };
+        let (out, err) = neighbours.succeed(case);
+        assert_eq!(out, ALL_DEFAULT, "{}: {err}", platform.name);
+        for part in ["error: no keys in tokens", "list 'default'"] {
+            assert!(err.contains(part), "{}: {err}", platform.name);
+        }
+        assert_eq!(err.lines().count(), 1, "{}: {err}", platform.name);
+    }
+}
+
 #[test]
 fn the_message_calls_of_openssl_3_4_sign_and_verify_with_every_signature_algorithm() {
     let all: String = SIGNATURE_ALGORITHMS.iter().map(|row| format!("{}\n", row.name)).collect();

@@ -9,7 +9,7 @@
 #![allow(dead_code)]
 
 use openssl_sys as sys;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_uint, c_void};
 use std::fmt;
 use std::marker::PhantomData;
@@ -123,6 +123,8 @@ pub(crate) struct Context {
     raw: *mut sys::OSSL_LIB_CTX,
     active: RefCell<Vec<*mut sys::OSSL_PROVIDER>>,
     watcher: RefCell<Option<Box<Watcher>>>,
+    /// Of every operation with a key; null for none.
+    properties: Cell<*const c_char>,
 }
 
 type Watcher = Box<dyn FnMut(&SelfTestEvent) -> bool>;
@@ -148,7 +150,14 @@ impl Context {
         // SAFETY: no arguments.
         let raw = unsafe { sys::OSSL_LIB_CTX_new() };
         assert!(!raw.is_null(), "no library context: {}", Errors::take());
-        Self { raw, active: RefCell::default(), watcher: RefCell::default() }
+        let properties = Cell::new(c"provider=qtls".as_ptr());
+        Self { raw, active: RefCell::default(), watcher: RefCell::default(), properties }
+    }
+
+    /// Lets libcrypto choose who operates with a key, as programs do.
+    pub(crate) fn with_any_provider(self) -> Self {
+        self.properties.set(null());
+        self
     }
 
     /// Makes a provider known that is part of this program.
@@ -312,6 +321,74 @@ impl Context {
                 PEM_read_bio_PrivateKey_ex(bio, null_mut(), Some(no_passphrase), null_mut(), self.raw, null())
             }
         })
+    }
+
+    /// Every key that `PEM_read_bio_PrivateKey_ex` finds in a file, one call after another.
+    pub(crate) fn read_all_private_pem(&self, pem: &[u8]) -> Vec<Key<'_>> {
+        let mut keys = Vec::new();
+        // SAFETY: a BIO over a live buffer, freed here; the callback gives no passphrase.
+        unsafe {
+            let bio = memory(pem);
+            loop {
+                let key = PEM_read_bio_PrivateKey_ex(
+                    bio,
+                    null_mut(),
+                    Some(no_passphrase),
+                    null_mut(),
+                    self.raw,
+                    null(),
+                );
+                if key.is_null() {
+                    break;
+                }
+                keys.push(Key { raw: key, context: self });
+            }
+            sys::BIO_free_all(bio);
+        }
+        Errors::take();
+        keys
+    }
+
+    /// Everything of one kind (0: of every kind) that `OSSL_STORE` finds, as OpenSSL's programs read keys and certificates.
+    pub(crate) fn stored(&self, uri: &str, kind: c_int) -> Result<Vec<Stored<'_>>, Errors> {
+        let mut found = Vec::new();
+        // SAFETY: a store that is closed here; a C string or null; what it gave is freed, and the keys are shares of their own.
+        unsafe {
+            let uri = c_string(uri);
+            let store = some(OSSL_STORE_open_ex(
+                uri.as_ptr(),
+                self.raw,
+                null(),
+                null(),
+                null_mut(),
+                null(),
+                null(),
+                null_mut(),
+            ))?;
+            answered(OSSL_STORE_expect(store, kind))?;
+            while OSSL_STORE_eof(store) == 0 {
+                let info = OSSL_STORE_load(store);
+                if info.is_null() {
+                    continue;
+                }
+                let key = |raw| Key { raw, context: self };
+                match OSSL_STORE_INFO_get_type(info) {
+                    PUBLIC_KEYS => found.push(Stored::Public(key(OSSL_STORE_INFO_get1_PUBKEY(info)))),
+                    PRIVATE_KEYS => found.push(Stored::Private(key(OSSL_STORE_INFO_get1_PKEY(info)))),
+                    CERTIFICATES => {
+                        let certificate = OSSL_STORE_INFO_get1_CERT(info);
+                        found.push(Stored::Certificate(key(sys::X509_get_pubkey(certificate))));
+                        sys::X509_free(certificate);
+                    }
+                    other => panic!("a store's object of type {other}"),
+                }
+                OSSL_STORE_INFO_free(info);
+            }
+            OSSL_STORE_close(store);
+        }
+        let errors = Errors::take();
+        // What stands before the thing sought leaves errors of OpenSSL's own: it is none.
+        if found.is_empty() || !errors.ours().is_empty() { Err(errors) } else { Ok(found) }
     }
 
     /// `PEM_read_bio_PUBKEY_ex`.
@@ -555,6 +632,19 @@ impl Drop for Provider<'_> {
     }
 }
 
+/// `OSSL_STORE_INFO_PUBKEY` and its siblings.
+pub(crate) const PUBLIC_KEYS: c_int = 3;
+pub(crate) const PRIVATE_KEYS: c_int = 4;
+pub(crate) const CERTIFICATES: c_int = 5;
+
+/// What a store had.
+pub(crate) enum Stored<'a> {
+    Public(Key<'a>),
+    Private(Key<'a>),
+    /// Its key.
+    Certificate(Key<'a>),
+}
+
 /// A parameter of a call.
 pub(crate) enum Param<'a> {
     Octets(&'a CStr, &'a [u8]),
@@ -715,6 +805,11 @@ impl<'a> Operation<'a> {
         }
     }
 
+    pub(crate) fn decrypt_init(&self) -> Result<(), Errors> {
+        // SAFETY: a live operation.
+        answered(unsafe { sys::EVP_PKEY_decrypt_init(self.raw) })
+    }
+
     pub(crate) fn verify_init(&self) -> Result<(), Errors> {
         // SAFETY: a live operation.
         answered(unsafe { sys::EVP_PKEY_verify_init(self.raw) })
@@ -788,7 +883,7 @@ impl<'a> Key<'a> {
     pub(crate) fn operation(&self) -> Result<Operation<'a>, Errors> {
         // SAFETY: a live key; the operation holds a share of it.
         let raw = some(unsafe {
-            EVP_PKEY_CTX_new_from_pkey(self.context.raw, self.raw, c"provider=qtls".as_ptr())
+            EVP_PKEY_CTX_new_from_pkey(self.context.raw, self.raw, self.context.properties.get())
         })?;
         Ok(Operation { raw, context: self.context })
     }
@@ -842,7 +937,7 @@ impl<'a> Key<'a> {
                 null_mut(),
                 digest.map_or(null(), CStr::as_ptr),
                 self.context.raw,
-                c"provider=qtls".as_ptr(),
+                self.context.properties.get(),
                 self.raw,
                 params.as_ptr(),
             ))?;
@@ -931,6 +1026,35 @@ impl<'a> Key<'a> {
         }
     }
 
+    /// A text.
+    pub(crate) fn text(&self, name: &CStr) -> Result<String, Errors> {
+        let (mut buffer, mut size) = ([0_u8; 64], 0);
+        // SAFETY: a buffer of that size and a place for the size.
+        answered(unsafe {
+            EVP_PKEY_get_utf8_string_param(
+                self.raw,
+                name.as_ptr(),
+                buffer.as_mut_ptr().cast(),
+                buffer.len(),
+                &mut size,
+            )
+        })?;
+        Ok(String::from_utf8_lossy(&buffer[..size]).into_owned())
+    }
+
+    /// A number of any size, big-endian.
+    pub(crate) fn natural(&self, name: &CStr) -> Result<Vec<u8>, Errors> {
+        let mut number = null_mut();
+        // SAFETY: a place for a number that libcrypto makes and we free; a buffer of the size that it says.
+        unsafe {
+            answered(EVP_PKEY_get_bn_param(self.raw, name.as_ptr(), &mut number))?;
+            let mut bytes = vec![0; usize::try_from(sys::BN_num_bits(number)).unwrap().div_ceil(8)];
+            sys::BN_bn2bin(number, bytes.as_mut_ptr());
+            sys::BN_free(number);
+            Ok(bytes)
+        }
+    }
+
     /// `EVP_PKEY_todata`: names and bytes.
     pub(crate) fn export(&self, selection: c_int) -> Result<Vec<(String, Vec<u8>)>, Errors> {
         let mut params = null_mut();
@@ -940,7 +1064,7 @@ impl<'a> Key<'a> {
             answered(sys::EVP_PKEY_todata(self.raw, selection, &mut params))?;
             let mut param = params;
             while !(*param).key.is_null() {
-                assert_eq!((*param).data_type, OSSL_PARAM_OCTET_STRING);
+                assert_ne!((*param).data_type, OSSL_PARAM_UTF8_PTR, "data of its own");
                 let bytes = std::slice::from_raw_parts((*param).data.cast::<u8>(), (*param).data_size);
                 exported.push((owned((*param).key), bytes.to_vec()));
                 param = param.add(1);
@@ -1280,6 +1404,37 @@ unsafe extern "C" {
     fn EVP_MD_CTX_get_pkey_ctx(message: *const sys::EVP_MD_CTX) -> *mut sys::EVP_PKEY_CTX;
     fn EVP_PKEY_CTX_get_params(operation: *mut sys::EVP_PKEY_CTX, params: *mut sys::OSSL_PARAM) -> c_int;
     fn EVP_PKEY_CTX_set_params(operation: *mut sys::EVP_PKEY_CTX, params: *const sys::OSSL_PARAM) -> c_int;
+    fn EVP_PKEY_get_bn_param(
+        key: *const sys::EVP_PKEY,
+        name: *const c_char,
+        number: *mut *mut sys::BIGNUM,
+    ) -> c_int;
+    fn EVP_PKEY_get_utf8_string_param(
+        key: *const sys::EVP_PKEY,
+        name: *const c_char,
+        text: *mut c_char,
+        room: usize,
+        size: *mut usize,
+    ) -> c_int;
+    fn OSSL_STORE_open_ex(
+        uri: *const c_char,
+        context: *mut sys::OSSL_LIB_CTX,
+        properties: *const c_char,
+        prompter: *const c_void,
+        prompter_data: *mut c_void,
+        params: *const sys::OSSL_PARAM,
+        after: *const c_void,
+        after_data: *mut c_void,
+    ) -> *mut c_void;
+    fn OSSL_STORE_expect(store: *mut c_void, kind: c_int) -> c_int;
+    fn OSSL_STORE_load(store: *mut c_void) -> *mut c_void;
+    fn OSSL_STORE_eof(store: *mut c_void) -> c_int;
+    fn OSSL_STORE_close(store: *mut c_void) -> c_int;
+    fn OSSL_STORE_INFO_get_type(info: *const c_void) -> c_int;
+    fn OSSL_STORE_INFO_get1_PUBKEY(info: *const c_void) -> *mut sys::EVP_PKEY;
+    fn OSSL_STORE_INFO_get1_PKEY(info: *const c_void) -> *mut sys::EVP_PKEY;
+    fn OSSL_STORE_INFO_get1_CERT(info: *const c_void) -> *mut sys::X509;
+    fn OSSL_STORE_INFO_free(info: *mut c_void);
     fn EVP_PKEY_CTX_dup(operation: *const sys::EVP_PKEY_CTX) -> *mut sys::EVP_PKEY_CTX;
     fn EVP_PKEY_missing_parameters(key: *const sys::EVP_PKEY) -> c_int;
     fn EVP_PKEY_dup(key: *mut sys::EVP_PKEY) -> *mut sys::EVP_PKEY;
