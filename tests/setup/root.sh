@@ -12,7 +12,7 @@ case $name in
     # OpenSSL 3.5, nginx 1.26
     trixie) suite=trixie packages=(nginx haproxy valgrind "${tokens[@]}" p11-kit p11-kit-modules libsqlite3-0 pkcs11-provider) ;;
     # OpenSSL 3.6, PostgreSQL 18
-    sid) suite=sid packages=(nginx haproxy curl postgresql-18 valgrind "${tokens[@]}" libsqlite3-0) ;;
+    sid) suite=sid packages=(nginx haproxy curl postgresql-18 valgrind "${tokens[@]}" libsqlite3-0 pkcs11-provider) ;;
     experimental) suite=sid packages=(valgrind) ;; # OpenSSL 4.0 on sid
     *) fail "root.sh: no root is called '$name' (bookworm, trixie, sid, experimental)" ;;
 esac

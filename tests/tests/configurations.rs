@@ -730,11 +730,13 @@ fn key_in_a_token(files: &Files, kind: Kind) -> Result<()> {
         write_leaf(directory, "server-rsa", &rsa)?;
         Ok(text)
     })?;
-    for (schemes, root, expected) in
-        [(None, key, leaf.der()), (Some(&[SignatureScheme::RSA_PSS_SHA256][..]), RSA, rsa.der())]
+    let own = if key == ECDSA { SignatureScheme::ECDSA_NISTP256_SHA256 } else { SignatureScheme::ML_DSA_65 };
+    // Of a client that knows both, the client's order decides.
+    for (scheme, root, expected) in
+        [(own, key, leaf.der()), (SignatureScheme::RSA_PSS_SHA256, RSA, rsa.der())]
     {
         let roots = [pki().root(root)?.der.clone()];
-        let client = RustlsClient::with_certificates(HYBRID, &roots, schemes, None)?;
+        let client = RustlsClient::with_certificates(HYBRID, &roots, Some(&[scheme]), None)?;
         let exchange = client.get(gateway.port())?;
         ensure!(exchange.chain.first() == Some(expected), "not the {} certificate came", root.name);
         ensure!(exchange.text.contains("protocol=TLSv1.3 "), "{}", exchange.text);

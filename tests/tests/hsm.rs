@@ -165,8 +165,9 @@ fn serves(platform: &'static Platform, kind: Kind, keys: &[KeyType]) {
 
 fn every_worker_serves(nginx: &Nginx, server: usize, site: &Site) -> Result<()> {
     let (client, port) = (rustls(site.key)?, nginx.port(server));
-    let workers: HashSet<u32> = nginx.workers()?.into_iter().collect();
-    ensure!(workers.len() > 1, "the workers are {workers:?}");
+    let workers =
+        wait_for("two workers", || Ok(Some(nginx.workers()?).filter(|workers| workers.len() == 2)))?;
+    let workers: HashSet<u32> = workers.into_iter().collect();
     let served = Mutex::new(HashSet::new());
     wait_for("an answer of each worker", || {
         // Several at once: a worker that waits alone would take them all.

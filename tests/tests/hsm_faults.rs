@@ -265,7 +265,7 @@ fn files_away(option: &str) -> impl Fn(Site) -> Result<()> {
             site.token.take_away()?;
             wait_for("a failed handshake", || Ok(client.get(&nginx).is_err().then_some(())))?;
             client.is_refused(&nginx)?;
-            log_says(&nginx, &["object=own", "token=gateway"])?;
+            log_says(&nginx, &["object=own", "token=gateway", "look "])?;
             site.token.give_back()?;
             client.is_served_again(&nginx, Duration::from_secs(5))?;
             client.is_served_by_all(&nginx, 2)
@@ -298,7 +298,7 @@ fn process_killed(platform: &'static Platform, key: KeyType) -> Result<()> {
         for _ in 0..2 {
             server.kill()?;
             client.is_refused(&nginx)?;
-            log_says(&nginx, &["object=own", "token=gateway"])?;
+            log_says(&nginx, &["object=own", "token=gateway", "look "])?;
             server.start_again()?;
             client.is_served_again(&nginx, Duration::from_secs(5))?;
             client.is_served_by_all(&nginx, 2)?;
@@ -359,7 +359,7 @@ fn session_limit(platform: &'static Platform) -> Result<()> {
     let nginx = site.start_with_key_ref(faulty.openssl_conf(), 2)?;
     let outcome = (|| {
         client.is_refused(&nginx)?;
-        log_says(&nginx, &["object=own", "session"])?;
+        log_says(&nginx, &["object=own", "no session left", "pkcs11-sessions"])?;
         faulty.set("")?;
         client.is_served_again(&nginx, Duration::from_secs(5))
     })();
@@ -391,7 +391,7 @@ fn wrong_pin(platform: &'static Platform) -> Result<()> {
         refused?;
         let logins = faulty.calls("C_Login")?;
         ensure!(logins == 1, "C_Login was called {logins} times");
-        log_says(&nginx, &["object=own", "PIN"])?;
+        log_says(&nginx, &["object=own", "CKR_PIN_INCORRECT", "correct what pkcs11-pin-source"])?;
         ensure!(!nginx.error_log()?.contains("not-the-right-one"), "the wrong PIN is in the log");
         // The right one, and a reload.
         site.token.write_pin(PIN)?;
@@ -407,7 +407,10 @@ fn a_wrong_pin_at_the_start_is_refused_by_name_after_one_try() {
         let site = Site::new(&DEBIAN_12, ECDSA)?;
         let faulty = Faulty::new(&site.token)?;
         site.token.write_pin("not-the-right-one")?;
-        site.is_refused(faulty.openssl_conf(), &["object=own", "PIN"])?;
+        site.is_refused(
+            faulty.openssl_conf(),
+            &["object=own", "CKR_PIN_INCORRECT", "correct what pkcs11-pin-source"],
+        )?;
         let logins = faulty.calls("C_Login")?;
         ensure!(logins == 1, "C_Login was called {logins} times");
         Ok(())
@@ -417,12 +420,14 @@ fn a_wrong_pin_at_the_start_is_refused_by_name_after_one_try() {
 #[test]
 fn a_pin_on_its_last_try_or_locked_is_not_tried() {
     let mut report = Report::new();
-    for flag in [CKF_USER_PIN_FINAL_TRY, CKF_USER_PIN_LOCKED] {
+    for (flag, says) in
+        [(CKF_USER_PIN_FINAL_TRY, "one more wrong PIN locks it"), (CKF_USER_PIN_LOCKED, "unlock it")]
+    {
         let outcome = (|| {
             let site = Site::new(&DEBIAN_12, ECDSA)?;
             let faulty = Faulty::new(&site.token)?;
             faulty.set(&format!("C_GetTokenInfo flags {flag}"))?;
-            site.is_refused(faulty.openssl_conf(), &["object=own", "PIN"])?;
+            site.is_refused(faulty.openssl_conf(), &["object=own", "PIN", says])?;
             let logins = faulty.calls("C_Login")?;
             ensure!(logins == 0, "C_Login was called {logins} times");
             Ok(())
@@ -536,7 +541,7 @@ fn hangs(platform: &'static Platform) -> Result<()> {
         client.is_refused(&nginx)?;
         let first = began.elapsed();
         ensure!(first < Duration::from_secs(3), "the first failure took {first:?}");
-        log_says(&nginx, &["object=own", "300 ms"])?;
+        log_says(&nginx, &["object=own", "300 ms (pkcs11-timeout-ms)", "look at"])?;
         // The breaker is open: nothing is asked of the module.
         let began = Instant::now();
         client.is_refused(&nginx)?;
@@ -556,7 +561,8 @@ fn a_module_that_hangs_at_the_start_is_named() {
             faulty.set(&format!("{function} hang 600"))?;
             let conf = faulty.openssl_conf().provider_line("pkcs11-timeout-ms = 300");
             let began = Instant::now();
-            site.is_refused(conf, &["object=own", "300 ms"]).context(function)?;
+            site.is_refused(conf, &["object=own", "300 ms (pkcs11-timeout-ms)", "look at"])
+                .context(function)?;
             ensure!(began.elapsed() < Duration::from_secs(5), "{function}: {:?}", began.elapsed());
         }
         Ok(())
@@ -575,7 +581,7 @@ fn a_token_that_fails_opens_the_breaker_and_closes_it_when_it_works_again() {
             client.is_served(&nginx)?;
             faulty.set(&format!("C_SignInit fail {CKR_DEVICE_ERROR}"))?;
             (0..30).try_for_each(|_| client.is_refused(&nginx))?;
-            log_says(&nginx, &["object=own", "CKR_DEVICE_ERROR"])?;
+            log_says(&nginx, &["object=own", "CKR_DEVICE_ERROR", "look at"])?;
             faulty.set("")?;
             client.is_served_again(&nginx, Duration::from_secs(8))?;
             client.is_served_by_all(&nginx, 1)
@@ -604,7 +610,7 @@ fn a_full_token_is_named_by_whoever_makes_a_key() {
         ensure!(!output.status.success(), "it succeeds");
         let text =
             format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        says_all(&text, &["object=new", "full"])
+        says_all(&text, &["object=new", "CKR_DEVICE_MEMORY", "the token is full: delete"])
     })());
 }
 
