@@ -84,7 +84,7 @@ fn errors_are_one_line_with_the_way_out() {
     let refused = qtls_error(&["bench", &free.to_string()]);
     assert!(refused.contains("nothing listens there"), "{refused}");
     let no_nginx = qtls_error(&["bench", "--nginx", "/nonexistent/nginx", "--conf", "a=-"]);
-    assert!(no_nginx.contains("/nonexistent/nginx") && no_nginx.contains("is nginx installed"), "{no_nginx}");
+    assert!(no_nginx.contains("/nonexistent/nginx") && no_nginx.contains("is it installed"), "{no_nginx}");
     let no_conf = qtls_error(&["bench", "--conf", "a=/nonexistent/openssl.cnf"]);
     assert!(no_conf.contains("/nonexistent/openssl.cnf"), "{no_conf}");
     let gone = {
