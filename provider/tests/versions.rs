@@ -467,7 +467,17 @@ fn a_wrong_option_stops_tls_on_every_version_and_a_right_one_does_not() {
 fn threads_that_begin_at_once_all_succeed_on_every_version() {
     for platform in ALL {
         let program = Program::new(platform, "threads");
-        let output = program.run(case(DEFAULT_FIRST, "prefer", Properties::BeforeProviders));
+        let run = || program.run(case(DEFAULT_FIRST, "prefer", Properties::BeforeProviders));
+        let mut output = run();
+        // 3.0.2 itself at times tells a thread that an algorithm is not there which another one is about to fetch; that is
+        // not to happen each time, nor on any other version.
+        let of_openssl =
+            |log: &[u8]| String::from_utf8_lossy(log).contains("inner_evp_generic_fetch:unsupported");
+        for _ in 0..3 {
+            if std::ptr::eq(platform, &OPENSSL_3_0_2) && of_openssl(&output.stderr) {
+                output = run();
+            }
+        }
         let log = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success() && log.is_empty(), "{}: {} {log}", platform.name, output.status);
     }
