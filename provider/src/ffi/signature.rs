@@ -187,7 +187,8 @@ unsafe extern "C" fn sign(
     // SAFETY: as for `on` and `write_signature`; libcrypto's promise on the message.
     unsafe {
         on("signature_sign", operation, |operation| {
-            write_signature(operation, signature, signature_size, room, |operation| {
+            let longest = operation.algorithm()?.max_signature_bytes();
+            write_signature(longest, signature, signature_size, room, || {
                 operation.sign(bytes("message", message, message_size)?)
             })
         })
@@ -203,32 +204,35 @@ unsafe extern "C" fn sign_final(
     // SAFETY: as for `on` and `write_signature`.
     unsafe {
         on("signature_sign_final", operation, |operation| {
-            write_signature(operation, signature, signature_size, room, SignatureOperation::finish_signing)
+            let longest = operation.algorithm()?.max_signature_bytes();
+            write_signature(longest, signature, signature_size, room, || operation.finish_signing())
         })
     }
 }
 
+/// Answers the question for the size, or writes a signature, of which the longest has so many bytes.
+///
 /// # Safety
 /// `signature` is null, which asks for the size, or may be written for `room` bytes; `signature_size` may be written.
-unsafe fn write_signature(
-    operation: &mut SignatureOperation,
+pub(super) unsafe fn write_signature(
+    longest: usize,
     signature: *mut u8,
     signature_size: *mut usize,
     room: usize,
-    make: impl FnOnce(&mut SignatureOperation) -> Result<Vec<u8>, Problem>,
+    make: impl FnOnce() -> Result<Vec<u8>, Problem>,
 ) -> Result<(), Problem> {
-    let longest = operation.algorithm()?.max_signature_bytes();
     if signature.is_null() {
         // SAFETY: the caller's promise. libssl asks for the size at each handshake: nothing is computed for it.
         unsafe { write_size(signature_size, longest) };
         return Ok(());
     }
+    // Refused before a signature is made for nothing.
     if room < longest {
         return Err(Problem::argument(format!(
             "the buffer for the signature has {room} bytes, {longest} are needed; ask for the size first, with a null buffer"
         )));
     }
-    let made = make(operation)?;
+    let made = make()?;
     let mut room = room;
     // SAFETY: the caller's promise.
     unsafe {

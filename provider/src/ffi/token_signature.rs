@@ -3,8 +3,8 @@
 use super::abi::*;
 use super::guard::guard;
 use super::params::{Asked, Given, described, end};
-use super::signature::{bytes, text};
-use super::{borrow, borrow_mut, lend, output, reclaim, share_provider, write_size};
+use super::signature::{bytes, text, write_signature};
+use super::{borrow, borrow_mut, lend, reclaim, share_provider};
 use crate::problem::{Problem, Reason};
 use crate::token_key::TokenKeyObject;
 use crate::token_signature::{Padding, Salt, TokenSignature, digest_by_name, name_of};
@@ -130,7 +130,7 @@ unsafe extern "C" fn sign(
     // SAFETY: as for `on` and `write_signature`; libcrypto's promise on the digest.
     unsafe {
         on("token_signature_sign", operation, |operation| {
-            write_signature(operation, signature, signature_size, room, |operation| {
+            write_signature(operation.max_bytes()?, signature, signature_size, room, || {
                 operation.sign_digest(bytes("digest", digest, digest_size)?)
             })
         })
@@ -153,7 +153,7 @@ unsafe extern "C" fn digest_sign_final(
     // SAFETY: as for `on` and `write_signature`.
     unsafe {
         on("token_signature_digest_sign_final", operation, |operation| {
-            write_signature(operation, signature, signature_size, room, TokenSignature::finish)
+            write_signature(operation.max_bytes()?, signature, signature_size, room, || operation.finish())
         })
     }
 }
@@ -169,42 +169,11 @@ unsafe extern "C" fn digest_sign(
     // SAFETY: as for `on` and `write_signature`; libcrypto's promise on the message.
     unsafe {
         on("token_signature_digest_sign", operation, |operation| {
-            write_signature(operation, signature, signature_size, room, |operation| {
+            write_signature(operation.max_bytes()?, signature, signature_size, room, || {
                 operation.sign_message(bytes("message", message, message_size)?)
             })
         })
     }
-}
-
-/// # Safety
-/// `signature` is null, which asks for the size, or may be written for `room` bytes; `signature_size` may be written.
-unsafe fn write_signature(
-    operation: &mut TokenSignature,
-    signature: *mut u8,
-    signature_size: *mut usize,
-    room: usize,
-    make: impl FnOnce(&mut TokenSignature) -> Result<Vec<u8>, Problem>,
-) -> Result<(), Problem> {
-    if signature.is_null() {
-        // SAFETY: the caller's promise. libssl asks for the size in each handshake: the token hears nothing of it.
-        unsafe { write_size(signature_size, operation.max_bytes()?) };
-        return Ok(());
-    }
-    // Refused before a signature is made for nothing.
-    let longest = operation.max_bytes()?;
-    if room < longest {
-        return Err(Problem::argument(format!(
-            "the buffer for the signature has {room} bytes, {longest} are needed; ask for the size first, with a null buffer"
-        )));
-    }
-    let made = make(operation)?;
-    let mut room = room;
-    // SAFETY: the caller's promise.
-    unsafe {
-        output("signature", signature, &raw mut room, made.len())?.copy_from_slice(&made);
-        write_size(signature_size, made.len());
-    }
-    Ok(())
 }
 
 unsafe extern "C" fn verify_init(operation: *mut c_void, key: *mut c_void, params: *const Param) -> c_int {
